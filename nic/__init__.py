@@ -1,0 +1,104 @@
+"""nic: a learned image codec whose files decode to the same latents on every machine.
+
+    data = nic.encode(image, quality=50)       # PIL.Image or uint8 array -> bytes
+    image = nic.decode(data)                   # bytes -> PIL.Image
+    header = nic.info(data)                    # without decoding
+    image = nic.open("photo.nic")
+
+Importing this module is cheap; NumPy, Pillow and PyTorch are loaded when first needed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nic.errors import (
+    ChecksumError,
+    FormatError,
+    InputError,
+    LimitExceeded,
+    ModelMismatch,
+    NicError,
+    OutputError,
+    UnsupportedVersion,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from nic.container import Header
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChecksumError",
+    "FormatError",
+    "InputError",
+    "LimitExceeded",
+    "ModelMismatch",
+    "NicError",
+    "OutputError",
+    "UnsupportedVersion",
+    "decode",
+    "encode",
+    "info",
+    "open",
+]
+
+
+def encode(image: Image.Image | np.ndarray, quality: float = 50.0, **options: Any) -> bytes:
+    """Encode an image to the bytes of a .nic file.
+
+    image: a Pillow image of any mode, or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic file
+    cannot hold, such as transparency, is dropped with a `UserWarning`. quality: 0..100. `options` are
+    those of `nic.codec.encode_pixels`. Errors: InputError, LimitExceeded.
+    """
+    import warnings
+
+    import numpy as np
+
+    from nic import codec, images
+
+    if not isinstance(image, np.ndarray):
+        image, dropped = images.from_pil(image)
+        for message in dropped:
+            warnings.warn(message, stacklevel=2)
+    return codec.encode_pixels(image, quality, **options)
+
+
+def decode(data: bytes, **options: Any) -> Image.Image:
+    """Decode a .nic file to a Pillow image of mode RGB or L.
+
+    `options` are those of `nic.codec.decode_pixels`. Errors: every kind of NicError but OutputError.
+    """
+    from PIL import Image
+
+    from nic import codec
+
+    return Image.fromarray(codec.decode_pixels(data, **options))
+
+
+def info(source: bytes | str | os.PathLike) -> Header:
+    """Header of a .nic file, from its bytes or its path: size, quality, model, chunks.
+
+    Only the header is read and verified. Errors: FormatError, ChecksumError, UnsupportedVersion,
+    LimitExceeded, InputError where the file cannot be read.
+    """
+    from nic import container
+
+    return container.read_header(source if isinstance(source, bytes) else _read(source))
+
+
+def open(path: str | os.PathLike, **options: Any) -> Image.Image:
+    """Decode the .nic file at `path`."""
+    return decode(_read(path), **options)
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,48 @@
+"""Architectures by name, and the constants that every model shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LATENT_STRIDE = 16
+"""Pixels per latent position, in each direction, for every model."""
+
+HYPER_STRIDE = 4
+"""Latent positions per hyperlatent position, in each direction."""
+
+QUALITY_STEPS = 256
+"""Integer quality steps a header can name; quality 0..100 maps linearly onto 0..255."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of one model; stored whole in its weight file.
+
+    Channel counts follow the papers' letters where they have one: N (width of the transforms) and
+    M (channels of the latent y).
+    """
+
+    name: str
+    N: int = 256
+    M: int = 320
+    fine_blocks: int = 4
+    """Residual blocks at 1/8 of the image's resolution, in g_a and in g_s."""
+    coarse_blocks: int = 2
+    """Residual blocks at 1/16."""
+    z_channels: int = 96
+    hyper_channels: int = 128
+    psi_channels: int = 192
+    """Channels of psi = h_s(z_hat)."""
+    phi_channels: int = 192
+    """Channels of phi, the features of the masked convolution."""
+    entropy_channels: tuple[int, ...] = (384, 384)
+    """Hidden widths of the entropy-parameter network."""
+    anchors: int = 8
+    """Qualities at which gains are learned; those between are interpolated in the log domain."""
+    lmbda_min: float = 0.0003
+    lmbda_max: float = 0.36
+    """Weight of the MSE (0..255 squared) against bpp at quality 0 and quality 100."""
+
+
+CONFIGS = {config.name: config for config in [ModelConfig("nic-1")]}
+"""Models by name."""

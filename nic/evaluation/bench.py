@@ -1,0 +1,133 @@
+"""`nic bench`: seconds to encode and decode one photograph on this machine, beside WebP and AVIF.
+
+Medians over several runs in one process, after a first one that loads libraries and model. Ratios
+are taken within one call, so that the machine's state cancels out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from nic.evaluation import require
+from nic.evaluation.machine import cpu_name
+
+PHOTO = Path(__file__).with_name("photo.png")
+"""The bundled photograph, 768x512; see photo.txt."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `nic bench`."""
+    parser.add_argument(
+        "image", nargs="?", type=Path, default=PHOTO, help="image (default: a 768x512 photograph)"
+    )
+    parser.add_argument("--bpp", type=float, default=0.5, help="rate to time at (default: 0.5)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each codec (default: 5)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of PyTorch; the others run with one"
+    )
+    parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `nic bench`; returns the exit code."""
+    require("scipy", "rich")
+    import torch
+    from PIL import Image
+    from rich.console import Console
+
+    from nic import images, models
+    from nic.evaluation import rivals
+
+    torch.set_num_threads(args.threads)
+    pixels, _ = images.load(args.image)
+    image = Image.fromarray(pixels)
+    codecs = [rivals.find(name, args.model) for name in ("nic", "webp", "avif")]
+    codecs = [codec for codec in codecs if codec.version() is not None]
+    found = {codec.name: time_codec(codec, image, args.bpp, args.runs) for codec in codecs}
+    console = Console()
+    console.print(f"{args.image.name}, {image.width}x{image.height}, median of {args.runs} runs")
+    console.print(f"{cpu_name()}, nic on {args.threads} thread(s) of PyTorch, others on one")
+    console.print(_table(found))
+    quality = found["nic"]["quality"]
+    stages = time_stages(pixels, quality, models.load(args.model), args.runs)
+    for direction, seconds in stages.items():
+        parts = ", ".join(f"{stage} {value:.3f} s" for stage, value in seconds.items())
+        console.print(f"nic {direction}: {parts}")
+    return 0
+
+
+def quality_for(codec, image, bpp: float) -> int:
+    """The codec's quality in whole numbers whose file comes closest to `bpp`, by bisection."""
+    rates = {}
+    low, high = -1, 101
+    while high - low > 1:
+        quality = (low + high) // 2
+        rates[quality] = 8 * len(codec.encode(image, quality)) / (image.width * image.height)
+        low, high = (quality, high) if rates[quality] < bpp else (low, quality)
+    return min(rates, key=lambda quality: abs(rates[quality] - bpp))
+
+
+def time_codec(codec, image, bpp: float, runs: int) -> dict[str, float]:
+    """Quality found for `bpp`, the rate it gives, and median seconds of both directions."""
+    quality = quality_for(codec, image, bpp)
+    data = codec.encode(image, quality)
+    codec.decode(data)
+    return {
+        "quality": quality,
+        "bpp": 8 * len(data) / (image.width * image.height),
+        "encode_s": _median_seconds(lambda: codec.encode(image, quality), runs),
+        "decode_s": _median_seconds(lambda: codec.decode(data), runs),
+    }
+
+
+def time_stages(pixels: np.ndarray, quality: float, model, runs: int) -> dict[str, dict]:
+    """Median seconds of nic's stages, by direction."""
+    from nic.codec import decode_pixels, encode_pixels
+
+    seconds = {"encode": defaultdict(list), "decode": defaultdict(list)}
+    for _ in range(runs):
+        reports = {"encode": {}, "decode": {}}
+        data = encode_pixels(pixels, quality, model=model, report=reports["encode"])
+        decode_pixels(data, model=model, report=reports["decode"])
+        for direction, report in reports.items():
+            for stage, value in report["seconds"].items():
+                seconds[direction][stage].append(value)
+    return {
+        direction: {stage: statistics.median(values) for stage, values in stages.items()}
+        for direction, stages in seconds.items()
+    }
+
+
+def _median_seconds(function: Callable[[], object], runs: int) -> float:
+    taken = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _table(found: dict[str, dict[str, float]]):
+    """Times of every codec, and how many times as long nic takes."""
+    from rich.table import Table
+
+    table = Table("codec", "quality", "bpp", "encode s", "decode s", "nic / it, encode", "decode")
+    nic = found["nic"]
+    for name, times in found.items():
+        ratios = [f"{nic[key] / times[key]:.1f}" for key in ("encode_s", "decode_s")]
+        table.add_row(
+            name,
+            f"{times['quality']:g}",
+            f"{times['bpp']:.3f}",
+            f"{times['encode_s']:.4f}",
+            f"{times['decode_s']:.4f}",
+            *(ratios if name != "nic" else ["", ""]),
+        )
+    return table

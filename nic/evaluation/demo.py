@@ -1,0 +1,152 @@
+"""`python -m nic.evaluation.demo`: what nic does, on one photograph, in a minute.
+
+Encodes the bundled photograph at three qualities, decodes the files again, prints sizes, fidelity
+and times beside JPEG and WebP files of about the same size, and writes all of it to demo/ together
+with one picture that shows the same detail from each. The photograph is in the training set: this
+shows how the files look, and results on test images come from `nic eval`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nic.errors import NicError
+from nic.evaluation import require
+from nic.evaluation.bench import PHOTO, quality_for
+from nic.files import write_atomic
+
+QUALITIES = (10, 30, 60)
+RIVALS = ("webp", "jpeg")
+
+DETAIL = (200, 90, 440, 270)
+"""Left, top, right and bottom of the detail shown, in pixels of the photograph."""
+
+NOTE = "The photograph is in the training set; results on test images come from `nic eval`."
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One file, what it decodes to, and what that took."""
+
+    codec: str
+    quality: float
+    data: bytes
+    pixels: np.ndarray
+    psnr: float
+    encode_s: float
+    decode_s: float
+
+    @property
+    def bpp(self) -> float:
+        return 8 * len(self.data) / (self.pixels.shape[0] * self.pixels.shape[1])
+
+
+def run(folder: Path, model: Path | None = None) -> list[list[Trial]]:
+    """Write the demonstration to a folder; returns per quality the trials of nic and its rivals."""
+    from nic.evaluation import rivals
+
+    image = Image.open(PHOTO)
+    nic = rivals.find("nic", model)
+    others = [rivals.find(name) for name in RIVALS]
+    others = [codec for codec in others if codec.version() is not None]
+    nic.decode(nic.encode(image, QUALITIES[0]))  # The first use loads the model; do not time it.
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for quality in QUALITIES:
+        ours = _try(nic, image, quality)
+        theirs = [_try(codec, image, quality_for(codec, image, ours.bpp)) for codec in others]
+        rows.append([ours, *theirs])
+        name = f"photo-q{quality}"
+        write_atomic(folder / f"{name}.nic", ours.data, overwrite=True)
+        write_atomic(folder / f"{name}.png", _png(Image.fromarray(ours.pixels)), overwrite=True)
+    write_atomic(folder / "comparison.png", _png(comparison(image, rows)), overwrite=True)
+    return rows
+
+
+def comparison(image: Image.Image, rows: list[list[Trial]]) -> Image.Image:
+    """The same detail, enlarged twice: per quality the original and every codec, with captions."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    original = np.asarray(image)
+    figure = Figure(figsize=(4.2 * (1 + len(rows[0])), 3.5 * len(rows)), layout="constrained")
+    for line, trials in zip(np.atleast_2d(figure.subplots(len(rows), 1 + len(rows[0]))), rows):
+        pictures = [(original, "original\n24 bpp")]
+        pictures += [(trial.pixels, _caption(trial)) for trial in trials]
+        for axes, (pixels, caption) in zip(line, pictures):
+            axes.imshow(Image.fromarray(pixels).crop(DETAIL), interpolation="nearest")
+            axes.set_title(caption, fontsize=13)
+            axes.axis("off")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _try(codec, image: Image.Image, quality: float) -> Trial:
+    from nic.evaluation.metrics import psnr
+
+    start = time.perf_counter()
+    data = codec.encode(image, quality)
+    encoded = time.perf_counter()
+    pixels = codec.decode(data)
+    decoded = time.perf_counter()
+    fidelity = psnr(np.asarray(image), pixels)
+    return Trial(codec.name, quality, data, pixels, fidelity, encoded - start, decoded - encoded)
+
+
+def _caption(trial: Trial) -> str:
+    return f"{trial.codec}\n{trial.bpp:.2f} bpp, {trial.psnr:.1f} dB"
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _print(rows: list[list[Trial]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("codec", "quality", "bytes", "bpp", "PSNR dB", "encode s", "decode s")
+    for trials in rows:
+        for trial in trials:
+            table.add_row(
+                trial.codec,
+                f"{trial.quality:g}",
+                f"{len(trial.data)}",
+                f"{trial.bpp:.3f}",
+                f"{trial.psnr:.2f}",
+                f"{trial.encode_s:.3f}",
+                f"{trial.decode_s:.3f}",
+            )
+        table.add_section()
+    Console().print(table)
+
+
+def main() -> int:
+    """Run the demonstration; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Show what nic does, on one photograph.")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER")
+    parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+    args = parser.parse_args()
+    try:
+        require("scipy", "matplotlib", "rich")
+        _print(run(args.output, args.model))
+    except NicError as error:
+        print(f"nic: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{NOTE}\nWritten to {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

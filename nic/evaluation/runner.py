@@ -1,0 +1,275 @@
+"""`nic eval`: real files of nic and of other codecs, over a folder of images.
+
+Every point is a file in full and its decoded 8-bit image. Points are appended to points.jsonl as
+they are measured, so an interrupted run goes on where it stopped; the results are then written
+beside it as results.json, results.csv, summary.md and two plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nic.errors import InputError
+from nic.evaluation import require
+
+if TYPE_CHECKING:
+    from nic.evaluation.rivals import Codec
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One point to measure; all of it but the path decides whether a measured one still holds."""
+
+    path: Path
+    image: str
+    """File name, which names the image in the results."""
+    crc: int
+    """CRC-32 of the image file."""
+    codec: str
+    quality: float
+    version: str
+    model: Path | None
+
+    @property
+    def key(self) -> tuple:
+        return self.image, self.crc, self.codec, self.quality, self.version
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `nic eval`."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of images")
+    parser.add_argument(
+        "--rivals",
+        type=_names,
+        default=["jpeg", "webp", "avif"],
+        metavar="NAMES",
+        help="codecs to compare with, from jpeg, jpeg444, webp, avif, avif-default and (with"
+        " pillow-jxl-plugin) jxl (default: jpeg,webp,avif)",
+    )
+    parser.add_argument(
+        "--qualities",
+        type=_numbers,
+        metavar="LIST",
+        help="qualities of nic, such as 5,15,30 (default: 0,10,...,100)",
+    )
+    parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="folder of results; a run found there is resumed (default: runs/eval/<name of DIR>)",
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, help="processes, of one thread each when above 1"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `nic eval`; returns the exit code."""
+    require("scipy", "matplotlib", "rich", "tqdm")
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from tqdm import tqdm
+
+    from nic.evaluation import summary
+
+    console = Console(stderr=True)
+    codecs = _installed(["nic", *args.rivals], args.model, console.print)
+    output = args.output or Path("runs/eval") / args.folder.resolve().name
+    tasks = plan(find_images(args.folder), codecs, args.qualities, args.model)
+    measured = measure_missing(
+        tasks, output / "points.jsonl", args.jobs, lambda rows, n: tqdm(rows, total=n, unit="point")
+    )
+    settings = {codec.name: codec.settings for codec in codecs}
+    text = summary.write(measured, settings, output, args.folder.resolve().name)
+    Console().print(Markdown(text))
+    console.print(f"Written to {output}")
+    return 0
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files directly in a folder, in order of name; InputError when there are none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not a folder")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise InputError(f"{folder}: no images in it")
+    return found
+
+
+def plan(
+    images: list[Path], codecs: list[Codec], qualities: list[float] | None, model: Path | None
+) -> list[Task]:
+    """Every point of every codec on every image; `qualities` replace nic's own."""
+    versions = {codec.name: codec.version() for codec in codecs}
+    grids = {codec.name: codec.qualities for codec in codecs}
+    if qualities and "nic" in grids:
+        grids["nic"] = tuple(qualities)
+    crcs = {path: zlib.crc32(path.read_bytes()) for path in images}
+    return [
+        Task(path, path.name, crc, name, quality, versions[name], model)
+        for path, crc in crcs.items()
+        for name, grid in grids.items()
+        for quality in grid
+    ]
+
+
+def measure_missing(
+    tasks: list[Task],
+    points: Path,
+    jobs: int = 1,
+    progress: Callable[[Iterator[dict], int], Iterable[dict]] = lambda rows, count: rows,
+) -> list[dict]:
+    """Rows of all tasks, in their order; measures those not yet in the file `points`.
+
+    `progress` wraps the iterator of new rows, given how many there will be.
+    """
+    points.parent.mkdir(parents=True, exist_ok=True)
+    rows = read_points(points)
+    missing = [task for task in tasks if task.key not in rows]
+    with open(points, "a", encoding="utf-8") as file:
+        # A line cut short by an interruption must not swallow the next one.
+        file.write("\n" if rows else "")
+        for row in progress(_measure_all(missing, jobs), len(missing)):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            rows[_key(row)] = row
+    return [rows[task.key] for task in tasks]
+
+
+def read_points(path: Path) -> dict[tuple, dict]:
+    """Measured rows by key; a last line cut short by an interruption is passed over."""
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        rows[_key(row)] = row
+    return rows
+
+
+def measure(task: Task) -> dict:
+    """Encode, decode and compare one image at one quality.
+
+    Seconds are given as wall time and as CPU time of this process; the latter holds on a busy
+    machine, the former includes waiting.
+    """
+    from PIL import Image
+
+    from nic.evaluation import metrics, rivals
+
+    codec = rivals.find(task.codec, task.model)
+    pixels = _load(task.path)
+    image = Image.fromarray(pixels)
+    data, encode_s, encode_cpu_s = _timed(codec.encode, image, task.quality)
+    decoded, decode_s, decode_cpu_s = _timed(codec.decode, data)
+    # Some codecs return gray as RGB: every channel is then compared with the one there was.
+    original, decoded = np.broadcast_arrays(np.atleast_3d(pixels), np.atleast_3d(decoded))
+    return {
+        "image": task.image,
+        "crc": task.crc,
+        "codec": task.codec,
+        "quality": task.quality,
+        "version": task.version,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (image.width * image.height),
+        "psnr": _finite(metrics.psnr(original, decoded)),
+        "ms_ssim": _finite(metrics.ms_ssim(original, decoded)),
+        "encode_s": encode_s,
+        "decode_s": decode_s,
+        "encode_cpu_s": encode_cpu_s,
+        "decode_cpu_s": decode_cpu_s,
+    }
+
+
+def _measure_all(tasks: list[Task], jobs: int) -> Iterator[dict]:
+    """Rows as they come, in any order."""
+    used = {(task.codec, task.model) for task in tasks}
+    if jobs == 1:
+        _warm_up(used)
+        yield from map(measure, tasks)
+        return
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, spawn, initializer=_warm_up, initargs=(used,))
+    try:
+        for future in as_completed([pool.submit(measure, task) for task in tasks]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if threads is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = threads
+
+
+def _warm_up(codecs: Iterable[tuple[str, Path | None]]) -> None:
+    """Load models and libraries, so that no measured time contains it."""
+    from PIL import Image
+
+    from nic.evaluation import rivals
+
+    for name, model in codecs:
+        codec = rivals.find(name, model)
+        codec.decode(codec.encode(Image.new("RGB", (64, 64)), 50))
+
+
+def _installed(names: list[str], model: Path | None, say: Callable[[str], None]) -> list[Codec]:
+    """Codecs by name, without those whose library is absent, which `say` tells of."""
+    from nic.evaluation import rivals
+
+    codecs = [rivals.find(name, model) for name in dict.fromkeys(names)]
+    for codec in codecs:
+        if codec.version() is None:
+            say(f"{codec.name} is left out: this Pillow cannot write it")
+    return [codec for codec in codecs if codec.version() is not None]
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path) -> np.ndarray:
+    """Pixels of one image; points of one image mostly follow each other."""
+    from nic import images
+
+    return images.load(path)[0]
+
+
+def _timed(function, *args):
+    """Result, wall seconds, CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = function(*args)
+    return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no inf or nan: None for what cannot stand on a curve."""
+    return value if np.isfinite(value) else None
+
+
+def _key(row: dict) -> tuple:
+    return row["image"], row["crc"], row["codec"], row["quality"], row["version"]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]

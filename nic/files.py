@@ -1,0 +1,92 @@
+"""Files and standard streams: read, and written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from nic.errors import InputError, OutputError
+
+STREAM = "-"
+"""As a file's name on the command line: standard input or output."""
+
+
+def default_output(name: str, extension: str) -> str:
+    """photo.png -> photo.nic and photo.nic -> photo.png; a stream for a stream."""
+    if name == STREAM:
+        return STREAM
+    stem, old = os.path.splitext(name)
+    # Decoding, any extension but .nic is part of the name.
+    return (stem if ".nic" in (old.lower(), extension) else name) + extension
+
+
+def read(name: str) -> bytes:
+    """All of a file or of standard input; raises InputError, which leaves out the name."""
+    try:
+        return sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from error
+
+
+def check_output(name: str, overwrite: bool) -> None:
+    """`check_target`, or for standard output refuse a terminal; raises OutputError."""
+    if name != STREAM:
+        check_target(name, overwrite)
+    elif sys.stdout.isatty():
+        raise OutputError("standard output is a terminal: redirect it, or name a file with -o")
+
+
+def write(name: str, data: bytes, overwrite: bool) -> None:
+    """`write_atomic`, or write to standard output, whose errors are left as they are."""
+    if name == STREAM:
+        sys.stdout.buffer.write(data)
+    else:
+        write_atomic(name, data, overwrite)
+
+
+def check_target(path: str | Path, overwrite: bool) -> None:
+    """Refuse a target that cannot be meant, before any work is spent on it; raises OutputError."""
+    if os.path.isdir(path):
+        raise OutputError(f"{path}: is a folder")
+    if os.path.isfile(path) and not overwrite:
+        raise OutputError(f"{path}: exists already (-f overwrites it)")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise OutputError(f"{folder}: no such folder")
+
+
+def write_atomic(path: str | Path, data: bytes, overwrite: bool = False) -> None:
+    """Write `data` to `path` whole or, whatever happens, not at all.
+
+    A link is followed, a replaced file hands on its permissions, and what is no regular file (a
+    device, a pipe) is written directly. Raises OutputError.
+    """
+    check_target(path, overwrite)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as file:
+                file.write(data)
+        else:
+            _replace(os.path.realpath(path), data)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _replace(path: str, data: bytes) -> None:
+    # In the target's own folder: only within one file system is a rename atomic.
+    partial = os.path.join(os.path.dirname(path), f".nic-{os.urandom(8).hex()}.partial")
+    try:
+        with open(partial, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if os.path.exists(path):
+            shutil.copymode(path, partial)
+        os.replace(partial, path)
+    except BaseException:  # an interrupt too must leave nothing behind
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise

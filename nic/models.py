@@ -1,0 +1,127 @@
+"""What a model is: its architecture by name, and the numbers of one trained instance.
+
+A weight file is one safetensors file: configuration, float weights of the transforms (float16) and
+the integers of the exact prior. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import safetensors.numpy
+
+from nic.config import ModelConfig
+from nic.errors import InputError
+from nic.integer import Layer
+from nic.prior import IntegerPrior
+from nic.tables import FrequencyTables
+
+if TYPE_CHECKING:
+    from nic.transforms import Transforms
+
+SHIPPED = Path(__file__).parent / "weights" / "nic-1.safetensors"
+"""The weight file that comes with the package."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One trained model: configuration, float transforms and exact prior."""
+
+    config: ModelConfig
+    fingerprint: bytes
+    """First 8 bytes of the weight file's SHA-256; stands in every file's header."""
+    tensors: dict[str, np.ndarray]
+    """Weights of g_a, g_s and h_a by their names in `transforms.py`, and `std`."""
+    prior: IntegerPrior
+
+    @cached_property
+    def transforms(self) -> Transforms:
+        """The float networks, built on first use: only this imports torch."""
+        from nic.transforms import Transforms
+
+        return Transforms.from_tensors(self.config, self.tensors)
+
+
+@cache
+def load(path: str | Path | None = None) -> Model:
+    """Load a weight file, by default the shipped one.
+
+    Errors: InputError where it cannot be read or is not a weight file of nic.
+    """
+    path = Path(path) if path else SHIPPED
+    try:
+        data = path.read_bytes()
+        # The container of safetensors: length of a JSON header, header, tensors.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        fields = json.loads(header["__metadata__"]["config"])
+        fields["entropy_channels"] = tuple(fields["entropy_channels"])
+        tensors = safetensors.numpy.load(data)
+        prior = prior_from_tensors(tensors)
+        floats = {k: v for k, v in tensors.items() if not k.startswith("prior.")}
+        config = ModelConfig(**fields)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: not a weight file of nic ({error})") from error
+    return Model(config, hashlib.sha256(data).digest()[:8], floats, prior)
+
+
+def save(path: Path, config: ModelConfig, floats: dict[str, np.ndarray], prior: IntegerPrior) -> None:
+    """Write a weight file: float tensors, integer prior and configuration in one."""
+    metadata = {"config": json.dumps(asdict(config))}
+    tensors = {k: np.ascontiguousarray(v) for k, v in (floats | prior_to_tensors(prior)).items()}
+    safetensors.numpy.save_file(tensors, path, metadata)
+
+
+def _layer_tensors(name: str, layer: Layer) -> dict[str, np.ndarray]:
+    settings = np.array([layer.shift, layer.leaky, layer.limit], np.int32)
+    return {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias, f"{name}.settings": settings}
+
+
+def _tensors_layer(name: str, tensors: dict[str, np.ndarray]) -> Layer:
+    shift, leaky, limit = tensors[f"{name}.settings"].tolist()
+    return Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"], shift, bool(leaky), limit)
+
+
+PRIOR_ARRAYS = ("gains", "inverses", "scale_offsets", "quality_bias")
+TABLE_ARRAYS = ("cdfs", "starts", "lows")
+
+
+def prior_to_tensors(prior: IntegerPrior) -> dict[str, np.ndarray]:
+    """The prior as named integer arrays."""
+    tensors = _layer_tensors("prior.context", prior.context)
+    for kind in ("hyper", "entropy"):
+        for i, layer in enumerate(getattr(prior, kind)):
+            tensors |= _layer_tensors(f"prior.{kind}.{i}", layer)
+    tensors |= {f"prior.{name}": getattr(prior, name) for name in PRIOR_ARRAYS}
+    for name in ("residual_tables", "z_tables"):
+        tables = getattr(prior, name)
+        tensors |= {f"prior.{name}.{key}": getattr(tables, key) for key in TABLE_ARRAYS}
+    return tensors | {"prior.skip_below": np.array([prior.skip_below], np.int32)}
+
+
+def prior_from_tensors(tensors: dict[str, np.ndarray]) -> IntegerPrior:
+    """Inverse of `prior_to_tensors`; KeyError or ValueError where something is missing or unsound."""
+
+    def layers(kind: str) -> list[Layer]:
+        count = sum(k.startswith(f"prior.{kind}.") and k.endswith(".weight") for k in tensors)
+        return [_tensors_layer(f"prior.{kind}.{i}", tensors) for i in range(count)]
+
+    def tables(name: str) -> FrequencyTables:
+        return FrequencyTables(*(tensors[f"prior.{name}.{key}"] for key in TABLE_ARRAYS))
+
+    return IntegerPrior(
+        hyper=layers("hyper"),
+        context=_tensors_layer("prior.context", tensors),
+        entropy=layers("entropy"),
+        residual_tables=tables("residual_tables"),
+        z_tables=tables("z_tables"),
+        skip_below=int(tensors["prior.skip_below"][0]),
+        **{name: tensors[f"prior.{name}"] for name in PRIOR_ARRAYS},
+    )

@@ -1,0 +1,221 @@
+"""The exact integer prior: latents <-> residuals, in wavefront order.
+
+Everything here is integers, held in float64 where matrix products need it, so that encoder and
+decoder agree to the bit on every machine. Names as in Minnen et al. 2018; Q formats (value =
+integer * 2**-bits):
+
+    z_hat         integers                    u_hat (context)   CONTEXT_BITS, int16
+    psi, phi      int16, per model            means of u        MEAN_BITS
+    gains         GAIN_BITS                   v_hat, means of v LATENT_BITS
+    1 / gain      INVERSE_BITS                scale index       SCALE_BITS
+
+With a 5x5 causal window, position (i, j) needs columns up to j + 2 of the two rows above and columns
+left of j in its own: all positions of equal t = j + 3 i can be decoded together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from nic.integer import ACTIVATION_MAX, Layer, pixel_shuffle, rounding_shift
+from nic.config import HYPER_STRIDE
+from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
+from nic.tables import SCALES, FrequencyTables
+from nic import quantizer
+
+CONTEXT_BITS = 9
+MEAN_BITS = 12
+GAIN_BITS = 16
+INVERSE_BITS = 24
+LATENT_BITS = 6
+SCALE_BITS = 8
+HEAD_LIMIT = 2**18 - 1
+"""Magnitude of the entropy parameters as the network gives them."""
+
+TAPS = [(-2, dx) for dx in range(-2, 3)] + [(-1, dx) for dx in range(-2, 3)] + [(0, -2), (0, -1)]
+"""(row, column) offsets of the causal window, in the order of the context layer's weights."""
+
+Positions = tuple[np.ndarray, np.ndarray]
+"""Rows and columns of latent positions that are coded in one step."""
+
+Coder = Callable[[Positions, np.ndarray, np.ndarray], np.ndarray]
+"""(positions, means (n, M) of v in LATENT_BITS, scale levels (n, M)) -> residuals (n, M)."""
+
+
+Progress = Callable[[int, int], None]
+"""(steps done, steps in all)"""
+
+
+class LatentCode(NamedTuple):
+    """Coded latents: the stream, and (h, w, M) arrays."""
+
+    stream: bytes
+    v_hat: np.ndarray
+    """int32 in LATENT_BITS."""
+    residuals: np.ndarray
+    """int32; zero where skipped."""
+    levels: np.ndarray
+    """uint8 scale levels."""
+
+
+def wavefronts(h: int, w: int, progress: Progress | None = None) -> Iterator[Positions]:
+    """Positions of an h x w grid by t = j + 3 i, from the top down within each t."""
+    steps = w + 3 * (h - 1)
+    for t in range(steps):
+        rows = np.arange(max(0, -((w - 1 - t) // 3)), min(h - 1, t // 3) + 1)
+        if len(rows):
+            yield rows, t - 3 * rows
+        if progress:
+            progress(t + 1, steps)
+
+
+def raster(h: int, w: int) -> Iterator[Positions]:
+    """Positions one by one: not the order of the format, but it must give the same integers."""
+    for k in range(h * w):
+        yield np.array([k // w]), np.array([k % w])
+
+
+@dataclass(frozen=True)
+class IntegerPrior:
+    """Integer weights and tables of one model, as they stand in its weight file."""
+
+    hyper: list[Layer]
+    """h_s: a PixelShuffle(2) follows each layer but the last."""
+    context: Layer
+    """(phi, M, 1, 12): the causal window's taps in the order of TAPS."""
+    entropy: list[Layer]
+    """1x1 layers on (psi, phi); the last gives M means of u, then M scale indices."""
+    gains: np.ndarray
+    """(steps, M): std * gain at each quality step."""
+    inverses: np.ndarray
+    """(steps, M)"""
+    scale_offsets: np.ndarray
+    """(steps, M): log of the gain, in scale levels."""
+    quality_bias: np.ndarray
+    """(steps, hidden): added to the sum of the first entropy layer."""
+    residual_tables: FrequencyTables
+    z_tables: FrequencyTables
+    skip_below: int
+    """Residuals of lower scale levels are zero and not coded."""
+
+    def encode_z(self, z_hat: np.ndarray) -> bytes:
+        """(hz, wz, channels) integers -> hyperlatent stream, position by position."""
+        writer = SymbolWriter()
+        indices = np.tile(np.arange(z_hat.shape[2]), z_hat[..., 0].size)
+        writer.write(self.z_tables, indices, z_hat.reshape(-1).astype(np.int64))
+        return writer.finish()
+
+    def decode_z(self, data: bytes, h: int, w: int) -> np.ndarray:
+        """Hyperlatent stream of an h x w latent grid -> z_hat (hz, wz, channels) float64 integers."""
+        hz, wz, channels = -(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), len(self.z_tables.lows)
+        reader = SymbolReader(data)
+        values = reader.read(self.z_tables, np.tile(np.arange(channels), hz * wz))
+        reader.finish()
+        return values.reshape(hz, wz, channels).astype(np.float64)
+
+    def encode_y(
+        self,
+        v: np.ndarray,
+        z_hat: np.ndarray,
+        step: int,
+        lanes: int = 1,
+        progress: Progress | None = None,
+    ) -> LatentCode:
+        """(h, w, M) float latents times gain -> `LatentCode`: the latent stream and what it holds.
+
+        `progress`, if given, is called with (steps done, steps in all).
+        """
+        writer = SymbolWriter(lanes)
+        residual_grid, level_grid = np.empty(v.shape, np.int32), np.empty(v.shape, np.uint8)
+
+        def code(at: Positions, means: np.ndarray, levels: np.ndarray) -> np.ndarray:
+            residuals = quantizer.residual(v[at], means * 2.0**-LATENT_BITS)
+            residuals = np.clip(residuals, -VALUE_MAX, VALUE_MAX).astype(np.int64)
+            coded = levels >= self.skip_below
+            residuals[~coded] = 0
+            writer.write(self.residual_tables, levels[coded], residuals[coded])
+            residual_grid[at], level_grid[at] = residuals, levels
+            return residuals
+
+        h, w, _ = v.shape
+        v_hat = self.run(self.hyper_sums(z_hat, step, h, w), step, wavefronts(h, w, progress), code)
+        return LatentCode(writer.finish(), v_hat, residual_grid, level_grid)
+
+    def decode_y(
+        self,
+        data: bytes,
+        z_hat: np.ndarray,
+        step: int,
+        h: int,
+        w: int,
+        lanes: int = 1,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Latent stream -> v_hat (h, w, M) int32 in LATENT_BITS; `progress` as in `encode_y`."""
+        reader = SymbolReader(data, lanes)
+
+        def code(at: Positions, means: np.ndarray, levels: np.ndarray) -> np.ndarray:
+            residuals = np.zeros(levels.shape, np.int64)
+            coded = levels >= self.skip_below
+            residuals[coded] = reader.read(self.residual_tables, levels[coded])
+            return residuals
+
+        v_hat = self.run(self.hyper_sums(z_hat, step, h, w), step, wavefronts(h, w, progress), code)
+        reader.finish()
+        return v_hat
+
+    def hyper_sums(self, z_hat: np.ndarray, step: int, h: int, w: int) -> np.ndarray:
+        """What psi and the quality give to the first entropy layer's sums: (h, w, hidden) float64."""
+        x = z_hat
+        for layer in self.hyper[:-1]:
+            x = pixel_shuffle(layer.grid(x))
+        psi = self.hyper[-1].grid(x)[:h, :w]
+        sums = psi @ self._matrices[0] + self.entropy[0].bias
+        return sums + self.quality_bias[step].astype(np.float64)
+
+    def run(self, sums: np.ndarray, step: int, order: Iterable[Positions], code: Coder) -> np.ndarray:
+        """The serial loop of encoder and decoder: visits positions in `order`, asks `code` for the
+        residuals there, and returns v_hat (h, w, M) int32."""
+        h, w, _ = sums.shape
+        M = self.gains.shape[1]
+        gain, inverse = self.gains[step].astype(np.float64), self.inverses[step].astype(np.float64)
+        v_hat = np.zeros((h, w, M), np.int32)
+        width = w + 4
+        u_hat = np.zeros(((h + 2) * width, M))
+        taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
+        # One thread: these products are small, and a second thread costs more than it gives.
+        with threadpool_limits(1, "blas"):
+            for rows, columns in order:
+                corner = rows * width + columns
+                window = u_hat[corner[:, None] + taps].reshape(len(rows), -1)
+                head = self._entropy_parameters(window, sums[rows, columns])
+                means = rounding_shift(head[:, :M] * gain, MEAN_BITS + GAIN_BITS - LATENT_BITS)
+                levels = rounding_shift(head[:, M:] + self.scale_offsets[step], SCALE_BITS)
+                levels = np.clip(levels, 0, SCALES - 1).astype(np.int64)
+                values = code((rows, columns), means, levels) * 2**LATENT_BITS + means
+                v_hat[rows, columns] = values
+                values = rounding_shift(values * inverse, LATENT_BITS + INVERSE_BITS - CONTEXT_BITS)
+                u_hat[corner + 2 * width + 2] = np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
+        return v_hat
+
+    @cached_property
+    def _matrices(self) -> list[np.ndarray]:
+        """Of the first entropy layer's psi half, the context, the phi half, the other layers."""
+        first, *rest = [layer.matrix() for layer in self.entropy]
+        psi, phi = np.split(first, [len(first) - len(self.context.weight)])
+        return [psi, self.context.matrix(), phi, *rest]
+
+    def _entropy_parameters(self, window: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        """Causal windows (n, 12 M) and hyper sums (n, hidden) -> (n, 2 M) means and scale indices."""
+        _, context, first, *rest = self._matrices
+        phi = self.context.finish(window @ context + self.context.bias)
+        h = self.entropy[0].finish(phi @ first + sums)
+        for layer, matrix in zip(self.entropy[1:], rest):
+            h = layer.finish(h @ matrix + layer.bias)
+        return h

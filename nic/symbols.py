@@ -1,0 +1,106 @@
+"""Integers of any size <-> range-coded lanes, by frequency tables with an escape.
+
+Values come in steps: all values of one step are coded before the next step's tables are known.
+Value k of a step belongs to lane k mod lanes. In each lane a step's symbols come first, then the
+escaped ones' values, each as 4 bits n - 1, the n - 1 low bits of m, and a sign, where m >= 1 is an
+n-bit number: how far the value lies outside its table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nic.container import read_varint, write_varint
+from nic.errors import FormatError
+from nic.range_coder import RangeDecoder, RangeEncoder
+from nic.tables import FrequencyTables
+
+VALUE_MAX = 32767
+"""Largest magnitude of a coded value."""
+
+
+class SymbolWriter:
+    """Codes steps of values into `lanes` range-coder substreams."""
+
+    def __init__(self, lanes: int = 1):
+        self.encoders = [RangeEncoder() for _ in range(lanes)]
+
+    def write(self, tables: FrequencyTables, indices: np.ndarray, values: np.ndarray) -> None:
+        """Code one step: values (n,) int within +-VALUE_MAX, value k by table indices[k]."""
+        symbols = values - tables.lows[indices]
+        sizes = tables.sizes[indices]
+        outside = (symbols < 0) | (symbols >= sizes)
+        coded = np.where(outside, sizes, symbols)
+        lanes = len(self.encoders)
+        for lane, encoder in enumerate(self.encoders):
+            own = slice(lane, None, lanes)
+            encoder.encode(tables.lists, indices[own].tolist(), coded[own].tolist())
+            for k in np.flatnonzero(outside[own]) * lanes + lane:
+                _write_escape(encoder, int(symbols[k]), int(sizes[k]))
+
+    def finish(self) -> bytes:
+        """One lane's bytes as they are; of more lanes, the lengths as varints come first."""
+        streams = [encoder.finish() for encoder in self.encoders]
+        if len(streams) == 1:
+            return streams[0]
+        return b"".join([*(write_varint(len(s)) for s in streams), *streams])
+
+
+class SymbolReader:
+    """Decodes what `SymbolWriter` wrote, step by step."""
+
+    def __init__(self, data: bytes, lanes: int = 1):
+        self.decoders = [RangeDecoder(stream) for stream in _split(data, lanes)]
+
+    def read(self, tables: FrequencyTables, indices: np.ndarray) -> np.ndarray:
+        """Values of one step, (n,) int64; FormatError where the stream ends or a value is too large."""
+        lanes = len(self.decoders)
+        symbols = np.empty(len(indices), np.int64)
+        escaped = {}
+        sizes = tables.sizes[indices]
+        for lane, decoder in enumerate(self.decoders):
+            own = slice(lane, None, lanes)
+            symbols[own] = decoder.decode(tables.lists, indices[own].tolist())
+            for k in np.flatnonzero(symbols[own] == sizes[own]) * lanes + lane:
+                escaped[k] = _read_escape(decoder, int(sizes[k]))
+        for k, symbol in escaped.items():
+            symbols[k] = symbol
+        values = symbols + tables.lows[indices]
+        if escaped and np.abs(values).max() > VALUE_MAX:
+            raise FormatError(f"a decoded value is beyond +-{VALUE_MAX}")
+        return values
+
+    def finish(self) -> None:
+        """FormatError unless every lane was used up exactly."""
+        for decoder in self.decoders:
+            decoder.finish()
+
+
+def _write_escape(encoder: RangeEncoder, symbol: int, size: int) -> None:
+    below = symbol < 0
+    m = -symbol if below else symbol - size + 1
+    n = m.bit_length()
+    encoder.encode_bits(n - 1, 4)
+    if n > 1:
+        encoder.encode_bits(m - (1 << n - 1), n - 1)
+    encoder.encode_bits(int(below), 1)
+
+
+def _read_escape(decoder: RangeDecoder, size: int) -> int:
+    n = decoder.decode_bits(4) + 1
+    m = (1 << n - 1) + (decoder.decode_bits(n - 1) if n > 1 else 0)
+    below = decoder.decode_bits(1)
+    return -m if below else size - 1 + m
+
+
+def _split(data: bytes, lanes: int) -> list[bytes]:
+    if lanes == 1:
+        return [data]
+    lengths, at = [], 0
+    for _ in range(lanes):
+        length, at = read_varint(data, at)
+        lengths.append(length)
+    if at + sum(lengths) != len(data):
+        raise FormatError("lane lengths do not add up to the latent stream")
+    bounds = np.cumsum([at, *lengths])
+    return [data[a:b] for a, b in zip(bounds, bounds[1:])]

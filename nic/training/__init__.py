@@ -1,0 +1,1 @@
+"""Training: data, model, loss, loop, export. The codec never imports this package."""

@@ -1,0 +1,93 @@
+"""Training images: decoded once into one memory-mapped file, cropped at random from then on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from nic.errors import InputError
+
+
+class CropDataset:
+    """Random crops of a folder's images.
+
+    All pixels stand in one uint8 file beside an index, so that several processes share one copy in
+    the page cache and no step waits for a JPEG decoder.
+    """
+
+    def __init__(self, folder: Path, cache: Path, crop: int):
+        self.crop = crop
+        sizes = _cached_sizes(folder, cache)
+        self.pixels = np.memmap(cache / "pixels.u8", np.uint8, mode="r")
+        usable = [(w, h, at) for w, h, at in sizes if min(w, h) >= crop]
+        if not usable:
+            raise InputError(f"{folder}: no image of at least {crop}x{crop} pixels")
+        self.images = usable
+        # Square root: large images have more to show, but not in proportion to their pixels.
+        weights = np.sqrt([w * h for w, h, _ in usable])
+        self.probabilities = weights / weights.sum()
+
+    def batch(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """(size, 3, crop, crop) float32 in -0.5..0.5, flipped and transposed at random."""
+        chosen = rng.choice(len(self.images), size, p=self.probabilities)
+        crops = np.stack([self._crop(*self.images[i], rng) for i in chosen])
+        return crops.astype(np.float32) / 255 - 0.5
+
+    def _crop(self, width: int, height: int, offset: int, rng: np.random.Generator) -> np.ndarray:
+        image = self.pixels[offset : offset + width * height * 3].reshape(height, width, 3)
+        top = rng.integers(height - self.crop + 1)
+        left = rng.integers(width - self.crop + 1)
+        crop = image[top : top + self.crop, left : left + self.crop].transpose(2, 0, 1)
+        if rng.random() < 0.5:
+            crop = crop[:, :, ::-1]
+        if rng.random() < 0.25:
+            crop = crop.transpose(0, 2, 1)
+        return crop
+
+
+def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
+    """(width, height, offset) of each image in the cache, which is made where it is missing."""
+    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in Image.registered_extensions())
+    index = cache / "index.json"
+    if index.exists():
+        stored = json.loads(index.read_text())
+        if stored["names"] == names:
+            return stored["sizes"]
+    cache.mkdir(parents=True, exist_ok=True)
+    sizes, offset = [], 0
+    with open(cache / "pixels.u8", "wb") as out:
+        for name in tqdm(names, desc="decoding training images", disable=None):
+            with Image.open(folder / name) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            out.write(pixels.tobytes())
+            sizes.append((pixels.shape[1], pixels.shape[0], offset))
+            offset += pixels.size
+    index.write_text(json.dumps({"names": names, "sizes": sizes}))
+    return sizes
+
+
+def principal_components(
+    dataset: CropDataset, count: int, block: int, rng: np.random.Generator, crops: int = 1500
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first components of the training images' blocks, for the transforms to start from.
+
+    Returns (count, 3, block, block) orthonormal components, largest variance first, and the (count,)
+    root mean squares of their coefficients, pixels in 0..1 less one half.
+    """
+    size = 3 * block * block
+    moment = np.zeros((size, size))
+    total = 0
+    for _ in range(crops):
+        x = dataset.batch(1, rng)[0]
+        n = dataset.crop // block
+        patches = x.reshape(3, n, block, n, block).transpose(1, 3, 0, 2, 4).reshape(n * n, size)
+        moment += patches.T @ patches
+        total += n * n
+    variances, vectors = np.linalg.eigh(moment / total)
+    order = np.argsort(variances)[::-1][:count]
+    std = np.sqrt(np.maximum(variances[order], 1e-8))
+    return vectors[:, order].T.reshape(count, 3, block, block), std

@@ -1,0 +1,35 @@
+"""Rate and distortion of a model in training, by real files: exported, encoded, decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nic import codec, images, models
+from nic.evaluation.metrics import psnr
+from nic.training.export import export_model
+from nic.training.model import TrainableModel
+
+QUALITIES = (10.0, 35.0, 60.0, 85.0)
+
+
+def real_files(model: TrainableModel, scratch: Path, folder: Path, count: int) -> list[dict[str, float]]:
+    """Mean bpp, PSNR (dB) and estimated bpp over the first `count` images of a folder, by quality."""
+    export_model(model, scratch)
+    exported = models.load.__wrapped__(scratch)
+    pictures = [images.load(path)[0] for path in sorted(folder.iterdir())[:count]]
+    points = []
+    for quality in QUALITIES:
+        rows = [_code(pixels, quality, exported) for pixels in pictures]
+        bpp, estimated, quality_db = np.mean(rows, axis=0)
+        points.append({"quality": quality, "bpp": bpp, "estimated_bpp": estimated, "psnr": quality_db})
+    return points
+
+
+def _code(pixels: np.ndarray, quality: float, model: models.Model) -> tuple[float, float, float]:
+    report: dict = {}
+    data = codec.encode_pixels(pixels, quality, model=model, report=report)
+    area = pixels.shape[0] * pixels.shape[1]
+    decoded = codec.decode_pixels(data, model=model)
+    return 8 * len(data) / area, report["estimated_bits"] / area, psnr(pixels, decoded)

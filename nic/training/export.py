@@ -1,0 +1,159 @@
+"""From a checkpoint to a weight file: averaged weights, fixed-point prior, frequency tables."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nic import models
+from nic.config import QUALITY_STEPS, ModelConfig
+from nic.errors import InputError
+from nic.integer import ACTIVATION_MAX, Layer
+from nic.prior import (
+    CONTEXT_BITS,
+    GAIN_BITS,
+    HEAD_LIMIT,
+    INVERSE_BITS,
+    MEAN_BITS,
+    SCALE_BITS,
+    IntegerPrior,
+)
+from nic.tables import SCALE_MIN, TAIL, FrequencyTables, gaussian_tables, scale_levels
+from nic.training.model import TrainableModel
+
+PSI_BITS = PHI_BITS = HIDDEN_BITS = 10
+"""Fraction bits of int16 activations: values within +-32 in steps of 0.001."""
+
+Z_MAX = 255
+"""Largest hyperlatent a table can hold; larger ones are escaped."""
+
+
+def export(checkpoint: Path, out: Path) -> None:
+    """Write the weight file of a checkpoint's averaged weights."""
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        config = ModelConfig(**state["model_config"])
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{checkpoint}: not a checkpoint of nic ({error})") from error
+    model = TrainableModel(config)
+    model.load_state_dict(state["average"])
+    export_model(model, out)
+
+
+@torch.no_grad()
+def export_model(model: TrainableModel, out: Path) -> None:
+    """Write the weight file of a model as it stands."""
+    kept = ("g_a.", "g_s.", "h_a.", "std")
+    floats = {k: v for k, v in model.state_dict().items() if k.startswith(kept)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {k: v.cpu().numpy().astype(np.float16) for k, v in floats.items()}
+    models.save(out, model.config, arrays, integer_prior(model))
+
+
+@torch.no_grad()
+def integer_prior(model: TrainableModel) -> IntegerPrior:
+    """The model's prior in fixed point."""
+    gains = _gains(model)
+    h_s, parameters = model.h_s, model.entropy_parameters
+    hidden = [_layer(layer, HIDDEN_BITS, HIDDEN_BITS, leaky=True) for layer in parameters.layers[1:-1]]
+    first = _layer(parameters.layers[0], PSI_BITS, HIDDEN_BITS, leaky=True)
+    steps = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
+    # The first layer's sums have HIDDEN_BITS + shift fraction bits.
+    bias = parameters.quality(steps)[:, :, 0, 0].double() * 2.0 ** (HIDDEN_BITS + first.shift)
+    residual_tables, skip_below = gaussian_tables()
+    return IntegerPrior(
+        hyper=[
+            _layer(h_s.up1, 0, PSI_BITS, leaky=True),
+            _layer(h_s.up2, PSI_BITS, PSI_BITS, leaky=True),
+            _layer(h_s.out, PSI_BITS, PSI_BITS, leaky=True),
+        ],
+        context=_context_layer(model),
+        entropy=[first, *hidden, _head_layer(parameters.layers[-1])],
+        gains=_integers(gains, GAIN_BITS, 26),
+        inverses=_integers(1 / gains, INVERSE_BITS, 29),
+        scale_offsets=_integers(gains.log() / _log_ratio(), SCALE_BITS, 24),
+        quality_bias=_integers(bias, 0, 31),
+        residual_tables=residual_tables,
+        z_tables=_z_tables(model),
+        skip_below=skip_below,
+    )
+
+
+def _gains(model: TrainableModel) -> Tensor:
+    """(steps, M) float64 std * gain."""
+    steps = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
+    log_gains = model.gain(steps)[:, :, 0, 0].double()
+    return model.std[:, :, 0, 0].half().double() * log_gains.exp()
+
+
+def _log_ratio() -> float:
+    levels = scale_levels()
+    return math.log(levels[1] / levels[0])
+
+
+def _integers(values: Tensor, bits: int, limit_bits: int) -> np.ndarray:
+    """Fixed point with `bits` fraction bits, as int32."""
+    integers = np.floor(values.double().numpy() * 2.0**bits + 0.5)
+    if np.abs(integers).max() >= 2.0**limit_bits:
+        raise InputError(f"a gain or bias of the model exceeds {limit_bits} bits in fixed point")
+    return integers.astype(np.int32)
+
+
+def _layer(layer: nn.Conv2d, bits_in: int, bits_out: int, leaky: bool) -> Layer:
+    return _fixed_point(layer.weight.data, layer.bias.data, bits_in, bits_out, leaky)
+
+
+def _fixed_point(
+    weight: Tensor, bias: Tensor, bits_in: int, bits_out: int, leaky: bool, limit: int = ACTIVATION_MAX
+) -> Layer:
+    """The finest int16 weights whose largest fits."""
+    weight, bias = weight.double().numpy(), bias.double().numpy()
+    weight_bits = math.floor(math.log2(ACTIVATION_MAX / np.abs(weight).max()))
+    shift = bits_in + weight_bits - bits_out
+    if shift < 0:
+        raise InputError("a layer's weights are too large for fixed point")
+    return Layer(
+        np.floor(weight * 2.0**weight_bits + 0.5).astype(np.int16),
+        np.floor(bias * 2.0 ** (bits_in + weight_bits) + 0.5).astype(np.int64),
+        shift,
+        leaky,
+        limit,
+    )
+
+
+def _context_layer(model: TrainableModel) -> Layer:
+    """The causal kernels as (phi, M, 1, 12), taps in the order of prior.TAPS."""
+    weight, bias = model.context.taps()[:, :, None], model.context.above.bias
+    return _fixed_point(weight, bias, CONTEXT_BITS, PHI_BITS, leaky=False)
+
+
+def _head_layer(layer: nn.Conv2d) -> Layer:
+    """The last layer, which gives means of u and, in place of log-scales, scale indices."""
+    M = len(layer.weight) // 2
+    # Outputs have SCALE_BITS; the means' rows are scaled up to give MEAN_BITS.
+    factors = torch.cat([
+        torch.full((M,), 2.0 ** (MEAN_BITS - SCALE_BITS)), torch.full((M,), 1 / _log_ratio())
+    ]).double()
+    weight = layer.weight.data.double() * factors[:, None, None, None]
+    bias = layer.bias.data.double() * factors
+    bias[M:] -= math.log(SCALE_MIN) / _log_ratio()
+    return _fixed_point(weight, bias, HIDDEN_BITS, SCALE_BITS, leaky=False, limit=HEAD_LIMIT)
+
+
+def _z_tables(model: TrainableModel) -> FrequencyTables:
+    """Frequencies of each channel's integers, cut where the tails hold less than TAIL."""
+    density = model.z_density
+    channels = len(density.matrices[0])
+    edges = torch.arange(-Z_MAX, Z_MAX + 2, dtype=torch.float64) - 0.5
+    cumulative = torch.sigmoid(density.double().logits(edges.expand(channels, 1, -1)))[:, 0].numpy()
+    density.float()
+    tables = []
+    for c in cumulative:
+        inside = np.flatnonzero((c[1:] > TAIL) & (c[:-1] < 1 - TAIL))
+        low, high = inside[0], inside[-1]
+        tables.append((int(low) - Z_MAX, np.diff(c[low : high + 2])))
+    return FrequencyTables.from_probabilities(tables)

@@ -1,0 +1,205 @@
+"""The training loop: one visible loop, exact resume, a learning rate that ends with the budget."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from nic.config import CONFIGS, LATENT_STRIDE
+from nic.training.config import TrainConfig
+from nic.training.data import CropDataset, principal_components
+from nic.training.evaluate import real_files
+from nic.training.logs import RunLog
+from nic.training.loss import RateDistortion
+from nic.training.model import TrainableModel
+from nic.training.muon import Muon
+
+
+class Run:
+    """State of a training run in one process: model, average, optimisers, progress."""
+
+    def __init__(self, config: TrainConfig, device: torch.device):
+        self.config, self.device = config, device
+        self.folder = Path(config.out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.step, self.elapsed = 0, 0.0
+        torch.manual_seed(config.seed)
+        self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop)
+        self.model = TrainableModel(CONFIGS[config.model]).to(device)
+        self.criterion = RateDistortion(self.model.config)
+        self.checkpoint = self.folder / "checkpoint.pt"
+        fresh = not self.checkpoint.exists()
+        if fresh:
+            rng = np.random.default_rng(config.seed)
+            parts = principal_components(self.dataset, self.model.config.M, LATENT_STRIDE, rng)
+            self.model.start_as_block_transform(*(torch.from_numpy(p).float() for p in parts))
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        matrices = [p for p in self.model.parameters() if p.ndim == 4]
+        others = [p for p in self.model.parameters() if p.ndim != 4]
+        self.optimizers = [
+            Muon(matrices, lr=config.lr),
+            torch.optim.Adam(others, lr=config.lr, betas=(0.9, 0.99), fused=True),
+        ]
+        if not fresh:
+            self.load()
+
+    def progress(self) -> float:
+        """Share of the budget spent, 0..1, the same in every process."""
+        config = self.config
+        spent = self.step / config.steps if config.steps else self.elapsed / (60 * config.minutes)
+        shared = torch.tensor([min(1.0, spent)], dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            dist.broadcast(shared, src=0)
+        return shared.item()
+
+    def train_step(self, progress: float) -> dict[str, float]:
+        """One step on every process; returns this process's measurements."""
+        config = self.config
+        # All randomness is a function of (seed, process, step): resuming needs no generator state.
+        rng = np.random.default_rng([config.seed, self.rank, self.step])
+        torch.manual_seed(int(rng.integers(2**62)))
+        x = torch.from_numpy(self.dataset.batch(config.batch, rng)).to(self.device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        # Stratified qualities: every batch sees the whole range.
+        s = (np.arange(config.batch) + rng.random(config.batch)) / config.batch
+        s = torch.from_numpy(s).float().to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            output = self.model(x, s)
+        loss, measured = self.criterion(output, x, s)
+        loss.backward()
+        self._average_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        rate = config.lr * min(1.0, (self.step + 1) / config.warmup) * (1 - progress)
+        measured["grad_norm"] = norm.item()
+        if torch.isfinite(norm):
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+            self._update_average()
+        self.model.zero_grad(set_to_none=True)
+        self.step += 1
+        return {**measured, "lr": rate}
+
+    def _average_gradients(self) -> None:
+        if self.world == 1:
+            return
+        grads = [p.grad for p in self.model.parameters()]
+        flat = torch.cat([g.reshape(-1) for g in grads]) / self.world
+        dist.all_reduce(flat)
+        at = 0
+        for g in grads:
+            g.copy_(flat[at : at + g.numel()].view(g.shape))
+            at += g.numel()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        average, current = list(self.average.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(average, current, 1 - decay)
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        state = {
+            "config": dataclasses.asdict(self.config),
+            "model_config": dataclasses.asdict(self.model.config),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint)
+
+    def load(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        self.step, self.elapsed = state["step"], state["elapsed"]
+
+
+def train(config: TrainConfig) -> Path:
+    """Train until the budget is spent; returns the path of the last checkpoint."""
+    run = Run(config, _device(config))
+    leader = run.rank == 0
+    log = RunLog(run.folder, config) if leader else None
+    last, saved_at, evaluated_at = time.monotonic(), run.elapsed, run.elapsed
+    bar = tqdm(disable=None if leader else True, unit="step", initial=run.step)
+    while (progress := run.progress()) < 1:
+        measured = run.train_step(progress)
+        now = time.monotonic()
+        run.elapsed, last = run.elapsed + now - last, now
+        if not leader:
+            continue
+        crops = run.step * config.batch * run.world
+        log.step({"step": run.step, "minutes": run.elapsed / 60, "crops": crops, **measured})
+        bar.update()
+        bar.set_postfix({k: f"{measured[k]:.3f}" for k in ("loss", "bpp", "psnr")})
+        if run.elapsed - saved_at > 60 * config.checkpoint_minutes:
+            run.save()
+            saved_at = run.elapsed
+        if config.eval_data and run.elapsed - evaluated_at > 60 * config.eval_minutes:
+            evaluate(run, log)
+            evaluated_at = run.elapsed
+    if leader:
+        run.save()
+        if config.eval_data:
+            evaluate(run, log)
+    return run.checkpoint
+
+
+def evaluate(run: Run, log: RunLog) -> None:
+    """Code real files with the averaged weights."""
+    folder, scratch = Path(run.config.eval_data), run.folder / "evaluated.safetensors"
+    log.evaluation(run.step, real_files(run.average, scratch, folder, run.config.eval_images))
+
+
+def launch(config: TrainConfig) -> None:
+    """`train` in `config.processes` processes, whose gradients are averaged.
+
+    On a CPU each process takes one thread: two such processes train 1.4 times as fast as one process
+    of two threads. With CUDA each takes a GPU.
+    """
+    if config.processes == 1:
+        train(config)
+        return
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_worker, (config, port), nprocs=config.processes)
+
+
+def _worker(rank: int, config: TrainConfig, port: int) -> None:
+    torch.set_num_threads(1)
+    cuda = _device(config).type == "cuda"
+    if cuda:
+        torch.cuda.set_device(rank)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        init_method=f"tcp://localhost:{port}",
+        rank=rank,
+        world_size=config.processes,
+    )
+    train(config)
+    dist.destroy_process_group()
+
+
+def _device(config: TrainConfig) -> torch.device:
+    if config.device != "auto":
+        return torch.device(config.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

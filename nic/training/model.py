@@ -1,0 +1,200 @@
+"""The trainable model: transforms and a float version of the prior.
+
+nic-1 is the joint autoregressive and hierarchical prior of Minnen et al. 2018 with one set of
+weights for all qualities. With std the latents' standard deviations (a constant) and gain(s) learned:
+
+    x -> g_a -> y,  u = y / std,  v = y * gain(s)        v is what is rounded
+    u -> h_a -> z -> round -> h_s -> psi
+    v_hat / (std * gain) -> 5x5 causal convolution -> phi
+    (psi, phi, s) -> entropy parameters -> mean and log-scale of u
+
+The prior sees whitened latents only: in v's units its means are multiplied by std * gain and the
+log of std * gain is added to its log-scales.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nic.config import ModelConfig
+from nic.prior import TAPS, wavefronts
+from nic.quantizer import residual
+from nic.training.density import FactorizedDensity, gaussian_bits
+from nic.transforms import BASE_STEP, LEAKY_SLOPE, Analysis, Anchors, HyperAnalysis, Synthesis
+
+
+class Output(NamedTuple):
+    """What one forward pass gives, per image of the batch."""
+
+    x_hat: Tensor
+    """(B, 3, H, W), pixels in -0.5..0.5."""
+    bits_y: Tensor
+    """(B,) bits of the latents."""
+    bits_z: Tensor
+    """(B,) bits of the hyperlatents."""
+
+
+class CausalConv(nn.Module):
+    """5x5 type-A masked convolution (van den Oord et al. 2016): two rows above, two columns left.
+
+    The 12 live taps are held as a 2x5 and a 1x2 kernel, so that no masked tap is ever computed.
+    """
+
+    def __init__(self, channels: int, features: int):
+        super().__init__()
+        self.above = nn.Conv2d(channels, features, (2, 5))
+        self.left = nn.Conv2d(channels, features, (1, 2), bias=False)
+
+    def taps(self) -> Tensor:
+        """(features, channels, 12) weights, in the order of prior.TAPS."""
+        return torch.cat([self.above.weight.flatten(2), self.left.weight.flatten(2)], dim=2)
+
+    def forward(self, u: Tensor) -> Tensor:
+        above = self.above(F.pad(u, (2, 2, 2, 0))[:, :, :-1])
+        return above + self.left(F.pad(u, (2, 0, 0, 0))[:, :, :, :-1])
+
+
+class HyperSynthesis(nn.Module):
+    """h_s: z_hat -> psi, twice (3x3 convolution, PixelShuffle) and a last 3x3."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        C = config.hyper_channels
+        self.up1 = nn.Conv2d(config.z_channels, 4 * C, 3, padding=1)
+        self.up2 = nn.Conv2d(C, 4 * C, 3, padding=1)
+        self.out = nn.Conv2d(C, config.psi_channels, 3, padding=1)
+
+    def forward(self, z_hat: Tensor) -> Tensor:
+        h = F.leaky_relu(F.pixel_shuffle(self.up1(z_hat), 2), LEAKY_SLOPE)
+        h = F.leaky_relu(F.pixel_shuffle(self.up2(h), 2), LEAKY_SLOPE)
+        return F.leaky_relu(self.out(h), LEAKY_SLOPE)
+
+
+class EntropyParameters(nn.Module):
+    """(psi, phi, quality) -> means and log-scales of u, each (B, M, h, w)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        widths = [config.psi_channels + config.phi_channels, *config.entropy_channels, 2 * config.M]
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:]))
+        self.quality = Anchors(config.anchors, widths[1])
+        self.layers[-1].weight.data *= 0.1
+
+    def forward(self, psi: Tensor, phi: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.layers[0](torch.cat([psi, phi], dim=1)) + self.quality(s)
+        for layer in self.layers[1:]:
+            h = layer(F.leaky_relu(h, LEAKY_SLOPE))
+        means, log_scales = h.float().chunk(2, dim=1)
+        return means, log_scales
+
+
+class TrainableModel(nn.Module):
+    """All networks of one model, with the estimated rate of Balle et al. 2018."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.g_a = Analysis(config)
+        self.g_s = Synthesis(config)
+        self.h_a = HyperAnalysis(config)
+        self.h_s = HyperSynthesis(config)
+        self.context = CausalConv(config.M, config.phi_channels)
+        self.entropy_parameters = EntropyParameters(config)
+        self.z_density = FactorizedDensity(config.z_channels)
+        # The best quantiser step goes with lmbda^-1/2; gain 1 suits lmbda 0.018 (measured).
+        first, last = (0.5 * math.log(l / 0.018) for l in (config.lmbda_min, config.lmbda_max))
+        self.gain = Anchors(config.anchors, config.M, first, last)
+        self.register_buffer("std", torch.ones(1, config.M, 1, 1))
+
+    def start_as_block_transform(self, components: Tensor, std: Tensor) -> None:
+        """Make g_a and g_s the principal components of 16x16 patches.
+
+        components: (M, 3, 16, 16), orthonormal; std: (M,), of their coefficients, pixels in 0..1.
+        """
+        self.g_a.linear.weight.data.copy_(components / BASE_STEP)
+        self.g_s.linear.weight.data.copy_(components.flatten(1).T[:, :, None, None] / BASE_STEP)
+        for linear in (self.g_a.linear, self.g_s.linear):
+            nn.init.zeros_(linear.bias)
+        self.std.copy_((std / BASE_STEP).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor, s: Tensor) -> Output:
+        """x: (B, 3, H, W) in -0.5..0.5, H and W multiples of 64; s: (B,) in 0..1."""
+        y = self.g_a(x, s).float()
+        u = y / self.std
+        z = self.h_a(u, s).float()
+        psi = self.h_s(_ste_round(z))
+        gain = self.std * self.gain(s).exp()
+        v = u * gain
+        # The context is what the decoder will have; its gradient passes straight to v.
+        decoded = self.decode_serially(v, psi, gain, s)
+        phi = self.context((v + (decoded - v).detach()) / gain)
+        means, log_scales = self.entropy_parameters(psi, phi, s)
+        means = means * gain
+        bits_y = _rate(v, means, (log_scales + gain.log()).exp())
+        u_hat = (_ste_round(v - means) + means) / gain
+        x_hat = self.g_s(u_hat * self.std, u_hat, s)
+        z_noisy = z + torch.empty_like(z).uniform_(-0.5, 0.5)
+        bits_z = self.z_density.bits(z_noisy)
+        return Output(x_hat, bits_y.sum((1, 2, 3)), bits_z.sum((1, 2, 3)))
+
+    @torch.no_grad()
+    def decode_serially(self, v: Tensor, psi: Tensor, gain: Tensor, s: Tensor) -> Tensor:
+        """v as the decoder will have it: each position rounded about a mean predicted from decoded
+        neighbours. Same shape as v.
+
+        Where residuals are mostly zero, means are predicted from means; trained on anything but
+        this feedback, the recursion may be unstable.
+        """
+        B, M, h, w = v.shape
+        first, *rest = self.entropy_parameters.layers
+        split = psi.shape[1]
+        with torch.autocast(v.device.type, enabled=False):
+            sums = F.conv2d(psi.float(), first.weight[:, :split], first.bias)
+            sums = (sums + self.entropy_parameters.quality(s)).permute(0, 2, 3, 1)
+        context = self.context.taps().transpose(1, 2).flatten(1)
+        matrices = [context, first.weight[:, split:, 0, 0], *(layer.weight[:, :, 0, 0] for layer in rest)]
+        matrices[-1] = matrices[-1][:M]
+        matrices = [matrix.bfloat16() for matrix in matrices]
+        biases = [self.context.above.bias, None, *(layer.bias for layer in rest)]
+        biases[-1] = biases[-1][:M]
+        width = w + 4
+        taps = torch.tensor([(dy + 2) * width + dx + 2 for dy, dx in TAPS], device=v.device)
+        u_hat = v.new_zeros(B, (h + 2) * width, M, dtype=torch.bfloat16)
+        v, gain = v.permute(0, 2, 3, 1), gain[:, :, 0]
+        v_hat = torch.empty_like(v)
+        for rows, columns in wavefronts(h, w):
+            rows, columns = torch.from_numpy(rows), torch.from_numpy(columns)
+            corner = (rows * width + columns).to(v.device)
+            window = u_hat[:, corner[:, None] + taps].flatten(2)
+            x = window @ matrices[0].T + biases[0].bfloat16()
+            x = x @ matrices[1].T + sums[:, rows, columns]
+            for matrix, bias in zip(matrices[2:], biases[2:]):
+                x = F.leaky_relu(x, LEAKY_SLOPE).bfloat16() @ matrix.T + bias
+            means = x.float() * gain.transpose(1, 2)
+            values = residual(v[:, rows, columns], means) + means
+            v_hat[:, rows, columns] = values
+            u_hat[:, corner + 2 * width + 2] = (values / gain.transpose(1, 2)).bfloat16()
+        return v_hat.permute(0, 3, 1, 2)
+
+
+def _rate(v: Tensor, means: Tensor, scales: Tensor) -> Tensor:
+    """Bits of v's residuals about the means, as coded.
+
+    Scales learn from the integers themselves. These have no gradient towards v and the means, which
+    learn from v with uniform noise in place of rounding (Balle et al. 2017); as a rate, that
+    relaxation is half as much again as the truth where most residuals are zero.
+    """
+    coded = gaussian_bits(residual(v, means).detach(), scales)
+    noisy = v + torch.empty_like(v).uniform_(-0.5, 0.5)
+    relaxed = gaussian_bits(noisy - means, scales.detach())
+    return coded + (relaxed - relaxed.detach())
+
+
+def _ste_round(x: Tensor) -> Tensor:
+    """Rounds halves up, as the codec does; the gradient passes straight through."""
+    return x + (residual(x, 0.0) - x).detach()

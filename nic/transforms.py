@@ -1,0 +1,165 @@
+"""The float networks: analysis g_a, synthesis g_s and hyper analysis h_a.
+
+Everything here may differ by rounding from one machine to the next without harm: the encoder's
+side decides which integers are sent, and the synthesis only what a pixel's last grey level is. What
+the entropy decoder depends on is integer arithmetic and lives in `integer.py` and `prior.py`.
+
+Shapes: images x are (B, 3, H, W) float in -0.5..0.5 with H and W multiples of 16, latents y are
+(B, M, H/16, W/16), hyperlatents z are (B, z_channels, H/64, W/64). `s` is the quality as a number
+in 0..1, shape (B,).
+
+y is in units of BASE_STEP grey levels of a unit-norm basis function; u = y / std is whitened.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nic.config import LATENT_STRIDE, ModelConfig
+
+LEAKY_SLOPE = 1 / 8
+"""Slope of LeakyReLU: a power of two, so that the integer layers can shift."""
+
+BASE_STEP = 22 / 255
+"""Quantiser step of a unit-norm basis function at gain 1, pixels in 0..1."""
+
+
+class Anchors(nn.Module):
+    """Vectors learned at evenly spaced qualities, linearly interpolated in between.
+
+    Gains are the exponential of such a vector (Cui et al. 2021, sec. 3.2), so that interpolation is
+    in the log domain.
+    """
+
+    def __init__(self, anchors: int, channels: int, first: float = 0.0, last: float = 0.0):
+        super().__init__()
+        line = torch.linspace(first, last, anchors)
+        self.values = nn.Parameter(line[:, None].repeat(1, channels))
+
+    def forward(self, s: Tensor) -> Tensor:
+        """(B,) in 0..1 -> (B, channels, 1, 1)."""
+        position = s * (len(self.values) - 1)
+        below = position.floor().clamp(0, len(self.values) - 2).long()
+        fraction = (position - below)[:, None]
+        mixed = self.values[below] * (1 - fraction) + self.values[below + 1] * fraction
+        return mixed[:, :, None, None]
+
+
+class ResidualBottleneck(nn.Module):
+    """x + 1x1(ReLU(3x3(ReLU(1x1(x))))), half as wide inside."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        inner = channels // 2
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, inner, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inner, inner, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inner, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def _blocks(count: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(*[ResidualBottleneck(channels) for _ in range(count)])
+
+
+def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer that starts silent, so that a network starts as the linear path beside it."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Analysis(nn.Module):
+    """g_a: a 16x16 block transform plus a residual network on 8x8 blocks of pixels."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        N, M = config.N, config.M
+        self.linear = nn.Conv2d(3, M, LATENT_STRIDE, stride=LATENT_STRIDE)
+        self.head = nn.Conv2d(3 * 64, N, 1)
+        self.fine_gain = Anchors(config.anchors, N)
+        self.fine = _blocks(config.fine_blocks, N)
+        self.down = nn.Conv2d(N, N, 3, stride=2, padding=1)
+        self.coarse_gain = Anchors(config.anchors, N)
+        self.coarse = _blocks(config.coarse_blocks, N)
+        self.tail = _zeroed(nn.Conv2d(N, M, 1))
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        """Image and quality -> y."""
+        h = self.fine(self.head(F.pixel_unshuffle(x, 8)) * self.fine_gain(s).exp())
+        h = self.coarse(self.down(h) * self.coarse_gain(s).exp())
+        return self.linear(x) + self.tail(h)
+
+
+class Synthesis(nn.Module):
+    """g_s: the mirror image of `Analysis`, from y_hat and its whitened form u_hat."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        N, M = config.N, config.M
+        self.linear = nn.Conv2d(M, 3 * LATENT_STRIDE**2, 1)
+        self.head = nn.Conv2d(M, N, 1)
+        self.coarse_gain = Anchors(config.anchors, N)
+        self.coarse = _blocks(config.coarse_blocks, N)
+        self.up = nn.Conv2d(N, 4 * N, 1)
+        self.fine_gain = Anchors(config.anchors, N)
+        self.fine = _blocks(config.fine_blocks, N)
+        self.tail = _zeroed(nn.Conv2d(N, 3 * 64, 1))
+
+    def forward(self, y_hat: Tensor, u_hat: Tensor, s: Tensor) -> Tensor:
+        """Decoded latents and quality -> image, not yet clamped."""
+        h = self.coarse(self.head(u_hat) * self.coarse_gain(s).exp())
+        h = self.fine(F.pixel_shuffle(self.up(h), 2) * self.fine_gain(s).exp())
+        network = F.pixel_shuffle(self.tail(h), 8)
+        linear = F.pixel_shuffle(self.linear(y_hat), LATENT_STRIDE)
+        return (linear.float() * BASE_STEP + network.float()) * BASE_STEP
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: whitened latents -> z, on magnitudes as well as values."""
+
+    START_SCALE = 3.0
+    """Lets z carry information from the first step instead of rounding to zero."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        C = config.hyper_channels
+        self.gain = Anchors(config.anchors, config.M)
+        self.head = nn.Conv2d(2 * config.M, C, 1)
+        self.block = ResidualBottleneck(C)
+        self.down1 = nn.Conv2d(C, C, 5, stride=2, padding=2)
+        self.down2 = nn.Conv2d(C, config.z_channels, 5, stride=2, padding=2)
+
+    def forward(self, u: Tensor, s: Tensor) -> Tensor:
+        u = u * self.gain(s).exp()
+        h = self.block(self.head(torch.cat([u, u.abs()], dim=1)))
+        h = self.down1(F.leaky_relu(h, LEAKY_SLOPE))
+        return self.down2(F.leaky_relu(h, LEAKY_SLOPE)) * self.START_SCALE
+
+
+class Transforms(nn.Module):
+    """The float networks of one model, for inference."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.g_a = Analysis(config)
+        self.g_s = Synthesis(config)
+        self.h_a = HyperAnalysis(config)
+        self.register_buffer("std", torch.ones(1, config.M, 1, 1))
+
+    @staticmethod
+    def from_tensors(config: ModelConfig, tensors: dict[str, np.ndarray]) -> Transforms:
+        """From a weight file's arrays, widened to float32."""
+        with torch.device("meta"):
+            transforms = Transforms(config)
+        state = {k: torch.from_numpy(v.astype(np.float32)) for k, v in tensors.items()}
+        transforms.load_state_dict(state, assign=True)
+        return transforms.requires_grad_(False).to(memory_format=torch.channels_last)

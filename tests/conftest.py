@@ -1,0 +1,46 @@
+"""Shared fixtures. What needs trained weights or the image sets skips where they are absent."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports NumPy or PyTorch
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+# Times on a busy machine say nothing about a test.
+settings.register_profile("nic", deadline=None, print_blob=True)
+settings.load_profile("nic")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the image sets kodak/ and clic/."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the image sets of ../shared/data are not here")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The shipped model."""
+    from nic import models
+
+    if not models.SHIPPED.exists():
+        pytest.skip("no trained weights in nic/weights")
+    return models.load()
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """(40, 56, 3) uint8: smooth colours with some noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:40, :56]
+    smooth = np.stack([4 * x, 6 * y, 2 * (x + y)], axis=-1)
+    return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)

@@ -1,0 +1,432 @@
+"""Images in and out: every mode, what is said to be lost, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from nic import images
+from nic.errors import InputError, LimitExceeded, NicError, OutputError
+from nic.files import write_atomic
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def stored(image: Image.Image, format: str, **options) -> io.BytesIO:
+    """The image as a file in memory."""
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    file.seek(0)
+    return file
+
+
+def profile(red_x: float = 0.64) -> bytes:
+    """An RGB profile like sRGB's, its red primary moved: not sRGB unless `red_x` is 0.64."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(data[128:132], "big")
+    for entry in range(132, 132 + 12 * count, 12):
+        if data[entry : entry + 4] == b"rXYZ":
+            at = int.from_bytes(data[entry + 4 : entry + 8], "big") + 8
+            value = int.from_bytes(data[at : at + 4], "big")
+            data[at : at + 4] = int(value * red_x / 0.64).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "TGA", "QOI"])
+def test_rgb_is_read_unchanged_and_in_silence(photo, format):
+    options = {"lossless": True} if format == "WEBP" else {}
+    pixels, notes = images.load(stored(Image.fromarray(photo), format, **options))
+    assert np.array_equal(pixels, photo) and pixels.dtype == np.uint8 and not notes
+
+
+def test_gray_is_two_dimensional():
+    pixels, notes = images.load(stored(Image.fromarray(RAMP), "PNG"))
+    assert np.array_equal(pixels, RAMP) and not notes
+    pixels, notes = images.load(stored(Image.fromarray(RAMP > 99), "PNG"))
+    assert np.array_equal(pixels, (RAMP > 99) * 255) and not notes
+
+
+def test_palette_becomes_rgb(photo):
+    palette = Image.fromarray(photo).quantize(16)
+    pixels, notes = images.load(stored(palette, "GIF"))
+    assert np.array_equal(pixels, np.asarray(palette.convert("RGB"))) and not notes
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_transparency_is_placed_on_white_and_noted(mode):
+    alpha = Image.new("L", (4, 4), 255)
+    alpha.putpixel((1, 0), 0)
+    image = Image.new(mode, (4, 4), 0).convert("LA" if mode != "RGB" else "RGBA")
+    image.putalpha(alpha)
+    pixels, notes = images.load(stored(image, "PNG"))
+    assert pixels[0, 1].min() == 255 and pixels[0, 0].max() == 0
+    assert pixels.ndim == (3 if mode == "RGB" else 2)
+    assert notes == ["transparency dropped: placed on white"]
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_opaque_alpha_needs_no_note(mode):
+    pixels, notes = images.load(stored(Image.new(mode, (3, 2), "gray"), "PNG"))
+    assert pixels.shape == ((2, 3) if mode == "LA" else (2, 3, 3)) and not notes
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16", "1"])
+def test_transparent_colour_of_png(mode):
+    if mode == "I;16":
+        image, key = Image.fromarray(np.array([[0, 1000]], np.uint16)), 0
+    else:
+        image, key = Image.new(mode, (2, 1), 0), 0 if mode != "RGB" else (0, 0, 0)
+        image.putpixel((1, 0), 1 if mode != "RGB" else (4, 4, 4))
+    pixels, notes = images.load(stored(image, "PNG", transparency=key))
+    assert pixels[0, 0].min() == 255 and "transparency dropped: placed on white" in notes
+    assert mode != "L" or pixels[0, 1] == 1
+
+
+def test_partial_transparency_is_blended():
+    pixels, _ = images.from_pil(Image.new("RGBA", (1, 1), (0, 100, 200, 128)))
+    assert np.abs(pixels[0, 0].astype(int) - [127, 177, 227]).max() <= 1
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+def test_16_bit_gray_is_scaled(format):
+    values = np.array([[0, 128, 129, 257 * 100, 65535]], np.uint16)
+    pixels, notes = images.load(stored(Image.fromarray(values), format))
+    assert pixels.tolist() == [[0, 0, 1, 100, 255]]
+    assert len(notes) == 1 and "reduced to 8 bits" in notes[0]
+
+
+def test_big_endian_16_bit_gray():
+    image = Image.frombytes("I;16B", (2, 1), b"\x80\x80\x00\x00")
+    assert images.from_pil(image)[0].tolist() == [[128, 0]]
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.4, 255.0], [0, 100, 255]),
+        ([-2.0, 0.0, 2.0], [0, 128, 255]),
+        ([300.0, 300.0, 300.0], [0, 0, 0]),
+    ],
+)
+def test_float_samples(values, expected):
+    pixels, notes = images.load(stored(Image.fromarray(np.array([values], np.float32)), "TIFF"))
+    assert pixels.tolist() == [expected] and "float samples" in notes[0]
+
+
+def test_float_samples_must_be_numbers():
+    with pytest.raises(InputError, match="no numbers"):
+        images.from_pil(Image.fromarray(np.array([[1.0, np.nan]], np.float32)))
+
+
+def test_32_bit_integers_beyond_16_bits_are_stretched():
+    pixels, notes = images.from_pil(Image.fromarray(np.array([[-10, 0, 70000]], np.int32)))
+    assert pixels[0, 0] == 0 and pixels[0, 2] == 255 and "-10 to 70000" in notes[0]
+
+
+def test_16_bit_colour_is_noted():
+    """Pillow reduces it itself; the file is written here by hand."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    rows = zlib.compress(b"\0" + struct.pack(">6H", 0, 257, 514, 65535, 0, 300))
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    pixels, notes = images.load(io.BytesIO(png))
+    assert pixels.tolist() == [[[0, 1, 2], [255, 0, 1]]]
+    assert notes == ["16-bit samples reduced to 8 bits"]
+
+
+def test_cmyk_and_lab_are_converted_and_noted():
+    pixels, notes = images.load(stored(Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "TIFF"))
+    assert pixels.shape == (2, 2, 3) and pixels[0, 0, 0] > 200 and pixels[0, 0, 1] < 50
+    assert notes == ["CMYK converted to RGB without a colour profile"]
+    pixels, notes = images.load(stored(Image.new("LAB", (2, 2), (255, 128, 128)), "TIFF"))
+    assert pixels.min() >= 250 and notes == ["colours converted from Lab to sRGB"]
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "RGBX", "PA", "La", "RGBa"])
+def test_rarer_modes_are_read(mode):
+    pixels, _ = images.from_pil(Image.new(mode, (3, 2)))
+    assert pixels.shape[:2] == (2, 3) and pixels.flags.writeable
+
+
+def test_every_mode_of_pillow_is_known():
+    modes = "1 L P RGB RGBA CMYK YCbCr LAB HSV I F LA PA RGBX RGBa La I;16 I;16L I;16B I;16N"
+    for mode in modes.split():
+        assert images.from_pil(Image.new(mode, (2, 2)))[0].dtype == np.uint8
+
+
+def test_srgb_profile_changes_nothing(photo):
+    image = Image.fromarray(photo)
+    pixels, notes = images.load(stored(image, "PNG", icc_profile=profile()))
+    assert np.array_equal(pixels, photo) and not notes
+
+
+def test_other_profile_is_converted_and_noted(photo):
+    pixels, notes = images.load(stored(Image.fromarray(photo), "PNG", icc_profile=profile(0.55)))
+    assert not np.array_equal(pixels, photo) and pixels.shape == photo.shape
+    assert len(notes) == 1 and notes[0].endswith("to sRGB")
+
+
+def test_unusable_profile_is_dropped_and_noted(photo):
+    for junk in (b"no profile at all", profile()[:200]):
+        pixels, notes = images.load(stored(Image.fromarray(photo), "PNG", icc_profile=junk))
+        assert np.array_equal(pixels, photo) and notes == ["unusable ICC profile dropped"]
+    gray, notes = images.load(stored(Image.fromarray(RAMP), "PNG", icc_profile=profile()))
+    assert np.array_equal(gray, RAMP) and notes == ["unusable ICC profile dropped"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_in_silence(photo, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels, notes = images.load(stored(Image.fromarray(photo), "PNG", exif=exif))
+    # The inverse of what the value says was done to the picture (EXIF 2.32, table 4).
+    turned = photo.swapaxes(0, 1) if orientation >= 5 else photo
+    turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    assert np.array_equal(pixels, turned) and not notes
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_senseless_orientation_is_ignored(photo, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(images.load(stored(Image.fromarray(photo), "PNG", exif=exif))[0], photo)
+
+
+def test_dropped_metadata_is_noted_once(photo):
+    exif = Image.Exif()
+    exif[0x0110] = "camera"
+    exif[0x0112] = 6
+    file = stored(Image.fromarray(photo), "JPEG", exif=exif, xmp=b"<x/>", comment=b"hello")
+    pixels, notes = images.load(file)
+    assert pixels.shape == (56, 40, 3) and notes == ["metadata dropped: EXIF, XMP, comments"]
+
+
+def test_plain_tiff_has_no_metadata_but_a_described_one_has(photo):
+    image = Image.fromarray(photo)
+    assert images.load(stored(image, "TIFF"))[1] == []
+    notes = images.load(stored(image, "TIFF", artist="someone"))[1]
+    assert notes == ["metadata dropped: EXIF"]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_does_not_stop_the_picture(photo):
+    exif = b"Exif\0\0II*\0\xff\xff\xff\xff"
+    file = stored(Image.fromarray(photo), "WEBP", lossless=True, exif=exif)
+    assert np.array_equal(images.load(file)[0], photo)
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animations_and_pages_are_refused(photo, format):
+    frames = [Image.fromarray(np.roll(photo, i, axis=1)) for i in range(3)]
+    file = stored(frames[0], format, save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="3 frames"):
+        images.load(file)
+
+
+def test_first_picture_of_a_camera_file_is_kept(photo):
+    frames = [Image.fromarray(photo), Image.fromarray(photo[::2, ::2])]
+    pixels, notes = images.load(stored(frames[0], "MPO", save_all=True, append_images=frames[1:]))
+    assert pixels.shape == photo.shape and "only the first of 2 pictures is kept" in notes
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize(
+    "format", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "AVIF"]
+)
+def test_cut_files_are_refused_in_one_line(photo, tmp_path, format):
+    data = stored(Image.fromarray(photo), format).getvalue()
+    path = tmp_path / "cut"
+    for size in (0, 1, 8, 30, len(data) // 2):
+        path.write_bytes(data[:size])
+        with pytest.raises(InputError) as caught:
+            images.load(path)
+        assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@given(data=st.data())
+def test_damaged_files_give_an_image_or_a_typed_error(data):
+    format = data.draw(st.sampled_from(["PNG", "GIF", "TIFF"]))
+    file = bytearray(stored(Image.fromarray(RAMP), format).getvalue())
+    for _ in range(data.draw(st.integers(1, 8))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels, _ = images.load(io.BytesIO(file))
+    except NicError:
+        return
+    assert pixels.dtype == np.uint8 and pixels.ndim in (2, 3)
+
+
+@pytest.mark.parametrize("name", ["missing.png", "", "missing/folder/a.png"])
+def test_missing_files(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError):
+        images.load(name)
+
+
+def test_folders_and_text_are_no_images(tmp_path):
+    with pytest.raises(InputError, match="directory"):
+        images.load(tmp_path)
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(InputError, match="not an image"):
+        images.load(tmp_path / "a.png")
+
+
+def bomb(width: int, height: int) -> io.BytesIO:
+    """A tiny file that claims to be a large image."""
+    data = bytearray(stored(Image.new("L", (1, 1)), "BMP").getvalue())
+    data[18:26] = width.to_bytes(4, "little") + height.to_bytes(4, "little")
+    return io.BytesIO(data)
+
+
+def test_images_too_large_for_the_format_are_refused_unread():
+    for size in ((12000, 12000), (65536, 1), (60000, 60000)):
+        with pytest.raises(LimitExceeded):
+            images.load(bomb(*size))
+
+
+def test_large_but_possible_images_raise_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="unreadable|truncated"):
+            images.load(bomb(10000, 10000))
+
+
+class Unseekable(io.BytesIO):
+    def seekable(self):
+        return False
+
+    def seek(self, *_):
+        raise OSError("a pipe")
+
+
+def test_pipes_can_be_read(photo):
+    file = Unseekable(stored(Image.fromarray(photo), "PNG").getvalue())
+    assert np.array_equal(images.load(file)[0], photo)
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp", "ppm", "jp2", "qoi"])
+@pytest.mark.parametrize("gray", [False, True])
+def test_saved_pixels_come_back(photo, tmp_path, extension, gray):
+    pixels = photo[:, :, 0].copy() if gray else photo
+    if gray and extension == "qoi":
+        pytest.skip("QOI has no gray")
+    images.save(pixels, tmp_path / f"a.{extension}")
+    back = images.load(tmp_path / f"a.{extension}")[0]
+    assert np.array_equal(back if back.ndim == pixels.ndim else back[:, :, 0], pixels)
+
+
+def test_jpeg_is_saved_at_high_quality(photo):
+    decoded = np.asarray(Image.open(io.BytesIO(images.to_bytes(photo, "JPEG"))))
+    assert np.abs(decoded.astype(int) - photo).mean() < 3  # 3.4 at Pillow's default
+
+
+def test_formats_by_name():
+    names = ["a.PNG", "png", "jpg", "jpeg", "a.b.tif", "JPEG2000", "/x/é.webp"]
+    found = [images.format_for(name) for name in names]
+    assert found == ["PNG", "PNG", "JPEG", "JPEG", "TIFF", "JPEG2000", "WEBP"]
+    for name in ("a", "a.", "a.nic", "a.xyz", "a.psd"):
+        with pytest.raises(InputError):
+            images.format_for(name)
+
+
+def test_formats_that_cannot_hold_the_image(photo):
+    with pytest.raises(InputError, match="as XBM"):
+        images.to_bytes(photo, "XBM")
+    with pytest.raises(InputError, match="as WEBP"):
+        images.to_bytes(np.zeros((1, 20000, 3), np.uint8), "WEBP")
+
+
+def test_existing_files_are_kept_unless_asked_otherwise(tmp_path):
+    path = tmp_path / "a"
+    write_atomic(path, b"first")
+    with pytest.raises(OutputError, match="exists"):
+        write_atomic(path, b"second")
+    assert path.read_bytes() == b"first"
+    write_atomic(path, b"second", overwrite=True)
+    assert path.read_bytes() == b"second" and os.listdir(tmp_path) == ["a"]
+
+
+def test_permissions_follow_the_umask_or_the_file_replaced(tmp_path):
+    path = tmp_path / "a"
+    before = os.umask(0o027)
+    try:
+        write_atomic(path, b"x")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.chmod(0o600)
+        write_atomic(path, b"y", overwrite=True)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_links_are_followed(tmp_path):
+    (tmp_path / "folder").mkdir()
+    link, target = tmp_path / "link", tmp_path / "folder" / "target"
+    link.symlink_to("folder/target")
+    write_atomic(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    with pytest.raises(OutputError, match="exists"):
+        write_atomic(link, b"newer")
+    write_atomic(link, b"newer", overwrite=True)
+    assert link.is_symlink() and target.read_bytes() == b"newer"
+
+
+def test_impossible_targets(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("", "no/a", "file/a", "x" * 300):
+        target = tmp_path / name
+        with pytest.raises(OutputError) as caught:
+            write_atomic(target, b"x", overwrite=True)
+        assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_devices_are_written_directly():
+    write_atomic("/dev/null", b"x")
+    assert not os.path.isfile("/dev/null")
+    with pytest.raises(OutputError, match="[Nn]o space"):
+        write_atomic("/dev/full", b"x")
+
+
+def test_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        with pytest.raises(OutputError, match="[Pp]ermission"):
+            write_atomic(tmp_path / "a", b"x")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, error):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
+        write_atomic(path, b"new", overwrite=True)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]

@@ -1,0 +1,143 @@
+"""The trainer: it learns, resumes exactly, averages over processes, and what it exports codes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from nic import codec, config, models  # noqa: E402
+from nic.errors import InputError  # noqa: E402
+from nic.training import command  # noqa: E402
+from nic.training.config import TrainConfig  # noqa: E402
+from nic.training.export import export  # noqa: E402
+from nic.training.loop import Run, launch, train  # noqa: E402
+from nic.training.muon import orthogonalize  # noqa: E402
+
+TINY = config.ModelConfig(
+    "tiny", N=16, M=24, fine_blocks=1, coarse_blocks=1, z_channels=4, hyper_channels=8,
+    psi_channels=12, phi_channels=12, entropy_channels=(16, 16), anchors=3,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch):
+    monkeypatch.setitem(config.CONFIGS, "tiny", TINY)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A few smooth random images with edges."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        small = Image.fromarray(rng.integers(0, 256, (9, 11, 3), np.uint8))
+        small.resize((150, 130), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
+    return folder
+
+
+def settings(pictures, out, **changes):
+    base = TrainConfig(
+        data=str(pictures), out=str(out), model="tiny", steps=6, batch=2, crop=64, warmup=2, device="cpu"
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def test_training_lowers_the_loss_and_the_export_codes_images(pictures, tmp_path):
+    options = {"steps": 100, "warmup": 5, "batch": 4, "lr": 1e-2}
+    evaluation = {"eval_data": str(pictures), "eval_images": 1}
+    checkpoint = train(settings(pictures, tmp_path, **options, **evaluation))
+    losses = [float(row.split(",")[3]) for row in (tmp_path / "log.csv").read_text().split()[1:]]
+    untrained = Run(settings(pictures, tmp_path / "fresh", **options), torch.device("cpu"))
+    first = np.mean([untrained.train_step(progress=1.0)["loss"] for _ in range(20)])
+    assert losses[-1] < first
+    export(checkpoint, tmp_path / "tiny.safetensors")
+    model = models.load(tmp_path / "tiny.safetensors")
+    pixels = np.asarray(Image.open(pictures / "0.png"))
+    data = codec.encode_pixels(pixels, 80, model=model)
+    decoded = codec.decode_pixels(data, model=model)
+    assert decoded.shape == pixels.shape
+    assert np.mean((decoded.astype(float) - pixels) ** 2) < pixels.var() / 4
+    evaluated = (tmp_path / "eval.csv").read_text().splitlines()
+    assert evaluated[0] == "step,quality,bpp,estimated_bpp,psnr" and len(evaluated) == 5
+
+
+def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path):
+    whole = Run(settings(pictures, tmp_path / "a"), torch.device("cpu"))
+    for _ in range(4):
+        whole.train_step(whole.progress())
+    broken = Run(settings(pictures, tmp_path / "b"), torch.device("cpu"))
+    for _ in range(2):
+        broken.train_step(broken.progress())
+    broken.save()
+    resumed = Run(settings(pictures, tmp_path / "b"), torch.device("cpu"))
+    assert resumed.step == 2
+    for _ in range(2):
+        resumed.train_step(resumed.progress())
+    for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values()):
+        assert torch.equal(a, b), name
+
+
+def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path, monkeypatch):
+    run = Run(settings(pictures, tmp_path), torch.device("cpu"))
+    run.train_step(0.0)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    monkeypatch.setattr(run.dataset, "batch", lambda n, rng: np.full((n, 3, 64, 64), np.nan, np.float32))
+    run.train_step(0.0)
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_two_processes_train_one_model(pictures, tmp_path):
+    train(settings(pictures, tmp_path, steps=1))  # makes the cache
+    (tmp_path / "checkpoint.pt").unlink()
+    options = settings(pictures, tmp_path, steps=2, processes=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nic.training.loop._worker", worker_with_tiny)
+        launch(options)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+
+
+def worker_with_tiny(rank, options, port):
+    from nic.training import loop
+
+    config.CONFIGS["tiny"] = TINY
+    loop._worker(rank, options, port)
+
+
+def test_orthogonalize_brings_singular_values_near_one():
+    torch.manual_seed(0)
+    for shape in [(20, 50), (50, 20)]:
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)).float())
+        assert values.min() > 0.5 and values.max() < 1.5
+
+
+def test_flags_override_the_config_file(tmp_path):
+    import argparse
+
+    (tmp_path / "run.toml").write_text('data = "here"\nlr = 0.5\nbatch = 3\n')
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    parsed = command.parse(parser.parse_args(["--config", str(tmp_path / "run.toml"), "--batch", "4"]))
+    assert (parsed.data, parsed.lr, parsed.batch) == ("here", 0.5, 4)
+    (tmp_path / "run.toml").write_text("speed = 9\n")
+    with pytest.raises(InputError, match="no option 'speed'"):
+        command.parse(parser.parse_args(["--config", str(tmp_path / "run.toml")]))
+
+
+@pytest.mark.parametrize("bad", [{"crop": 100}, {"model": "x"}, {"minutes": 0.0, "steps": 0}])
+def test_settings_that_make_no_sense_are_refused(bad):
+    with pytest.raises(InputError):
+        TrainConfig(data="x", **bad)
+
+
+def test_a_folder_without_usable_images_is_refused(tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match="no image"):
+        Run(settings(tmp_path, tmp_path / "run"), torch.device("cpu"))
