@@ -265,8 +265,6 @@ class Version(argparse.Action):
     """Prints version, model and device, which are looked up only then."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        import torch
-
         import nic
         from nic import models
 
@@ -275,7 +273,7 @@ class Version(argparse.Action):
             name = f"{model.config.name} ({model.fingerprint.hex()})"
         except InputError as error:
             name = f"none ({error})"
-        print(f"nic {nic.__version__}\nmodel {name}\ndevice cpu, PyTorch {torch.__version__}")
+        print(f"nic {nic.__version__}\nmodel {name}\ndevice cpu")
         parser.exit()
 
 

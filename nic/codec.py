@@ -16,7 +16,7 @@ from nic.models import Model
 from nic.prior import GAIN_BITS, LATENT_BITS, LatentCode, Progress
 from nic.range_coder import PRECISION
 from nic.symbols import VALUE_MAX
-from nic.tables import scale_levels
+from nic.tables import SCALES, gaussian_bits, scale_levels
 
 
 def encode_pixels(
@@ -126,48 +126,40 @@ def _checked_size(pixels: np.ndarray) -> tuple[int, int]:
 
 def _analyse(pixels: np.ndarray, step: int, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Pixels -> v (h, w, M) float32, latents in quantiser steps, and z (hz, wz, channels)."""
-    import torch
-
-    transforms = model.transforms
     x = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-    x = _pad(x, LATENT_STRIDE)
-    x = torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255 - 0.5
-    s = torch.tensor([step / (QUALITY_STEPS - 1)])
-    u = transforms.g_a(x, s) / transforms.std
-    u_grid = u[0].permute(1, 2, 0).numpy()
-    padded = torch.from_numpy(_pad(u_grid, HYPER_STRIDE)).permute(2, 0, 1)[None]
-    z = transforms.h_a(padded, s)[0].permute(1, 2, 0).numpy()
-    return u_grid * (model.prior.gains[step] * 2.0**-GAIN_BITS).astype(np.float32), z
+    x = _pad(x, LATENT_STRIDE).astype(np.float32) / 255 - np.float32(0.5)
+    s = step / (QUALITY_STEPS - 1)
+    u = model.networks.analyse(x, s)
+    z = model.networks.hyper_analyse(_pad(u, HYPER_STRIDE), s)
+    return u * (model.prior.gains[step] * 2.0**-GAIN_BITS).astype(np.float32), z
 
 
 def _synthesise(v_hat: np.ndarray, header: container.Header, model: Model) -> np.ndarray:
     """Decoded latents -> pixels."""
-    import torch
-
-    transforms, step = model.transforms, header.quality_step
+    step = header.quality_step
     gain = model.prior.gains[step] * 2.0 ** (LATENT_BITS - GAIN_BITS)
-    u_hat = torch.from_numpy((v_hat / gain).astype(np.float32)).permute(2, 0, 1)[None]
-    s = torch.tensor([step / (QUALITY_STEPS - 1)])
-    x_hat = transforms.g_s(u_hat * transforms.std, u_hat, s)[0, :, : header.height, : header.width]
-    x_hat = (x_hat + 0.5) * 255
+    u_hat = (v_hat / gain).astype(np.float32)
+    x_hat = model.networks.synthesise(u_hat, step / (QUALITY_STEPS - 1))
+    x_hat = (x_hat[: header.height, : header.width] + np.float32(0.5)) * 255
     if header.gray:
-        return x_hat.mean(0).round().clamp(0, 255).byte().numpy()
-    return x_hat.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+        x_hat = x_hat.mean(axis=2)
+    return np.clip(np.rint(x_hat), 0, 255).astype(np.uint8)
 
 
 def _estimated_bits(z_hat: np.ndarray, y: LatentCode, model: Model) -> float:
     """Bits by the densities: of y by the Gaussian itself, of z by its tables' frequencies."""
-    import torch
-
-    scales = torch.from_numpy(scale_levels()[y.levels])
-    magnitude = torch.from_numpy(np.abs(y.residuals))
-    likelihood = torch.special.ndtr((0.5 - magnitude) / scales)
-    likelihood -= torch.special.ndtr((-0.5 - magnitude) / scales)
-    bits_y = -torch.log2(likelihood.clamp(min=1e-9)).sum().item()
+    # Few pairs of level and magnitude occur, so that each one's erfc is taken once.
+    pairs, counts = np.unique(np.abs(y.residuals).astype(np.int64) * SCALES + y.levels, return_counts=True)
+    scales = scale_levels()
+    bits_y = sum(
+        count * gaussian_bits(pair // SCALES, scales[pair % SCALES])
+        for pair, count in zip(pairs.tolist(), counts.tolist())
+    )
     tables = model.prior.z_tables
     symbols = np.clip(z_hat.reshape(-1, z_hat.shape[2]) - tables.lows, 0, tables.sizes).astype(int)
     at = tables.starts[:-1] + symbols
-    return bits_y + float(np.log2(2**PRECISION / (tables.cdfs[at + 1] - tables.cdfs[at])).sum())
+    bits_z = np.log2(2**PRECISION / (tables.cdfs[at + 1] - tables.cdfs[at])).sum()
+    return bits_y + float(bits_z)
 
 
 def _pad(grid: np.ndarray, multiple: int) -> np.ndarray:

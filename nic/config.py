@@ -10,6 +10,15 @@ LATENT_STRIDE = 16
 HYPER_STRIDE = 4
 """Latent positions per hyperlatent position, in each direction."""
 
+LEAKY_SLOPE = 1 / 8
+"""Slope of LeakyReLU: a power of two, so that the integer layers can shift."""
+
+BASE_STEP = 22 / 255
+"""Quantiser step of a unit-norm basis function at gain 1, pixels in 0..1."""
+
+Z_START_SCALE = 3.0
+"""Scales h_a's output, so that z carries information from training's first step."""
+
 QUALITY_STEPS = 256
 """Integer quality steps a header can name; quality 0..100 maps linearly onto 0..255."""
 

@@ -1,7 +1,7 @@
 """What a model is: its architecture by name, and the numbers of one trained instance.
 
 A weight file is one safetensors file: configuration, float weights of the transforms (float16) and
-the integers of the exact prior. No torch here.
+the integers of the exact prior.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.numpy
 
 from nic.config import ModelConfig
 from nic.errors import InputError
+from nic.inference import Networks
 from nic.integer import Layer
 from nic.prior import IntegerPrior
 from nic.tables import FrequencyTables
-
-if TYPE_CHECKING:
-    from nic.transforms import Transforms
 
 SHIPPED = Path(__file__).parent / "weights" / "nic-1.safetensors"
 """The weight file that comes with the package."""
@@ -41,11 +38,9 @@ class Model:
     prior: IntegerPrior
 
     @cached_property
-    def transforms(self) -> Transforms:
-        """The float networks, built on first use: only this imports torch."""
-        from nic.transforms import Transforms
-
-        return Transforms.from_tensors(self.config, self.tensors)
+    def networks(self) -> Networks:
+        """The float networks, for inference."""
+        return Networks(self.config, self.tensors)
 
 
 @cache

@@ -84,6 +84,13 @@ def gaussian_tables() -> tuple[FrequencyTables, int]:
     return FrequencyTables.from_probabilities(tables), skip_below
 
 
+def gaussian_bits(magnitude: float, scale: float) -> float:
+    """Bits of an integer residual under a Gaussian of standard deviation `scale` convolved with a
+    unit box, at most 30."""
+    upper = _normal_cdf((0.5 - magnitude) / scale)
+    return -math.log2(max(upper - _normal_cdf((-0.5 - magnitude) / scale), 1e-9))
+
+
 def _normal_cdf(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2))
 

@@ -1,4 +1,6 @@
-"""The float networks: analysis g_a, synthesis g_s and hyper analysis h_a.
+"""The float networks as they are trained: analysis g_a, synthesis g_s and hyper analysis h_a.
+
+`inference.py` computes the same from a weight file, without PyTorch.
 
 Everything here may differ by rounding from one machine to the next without harm: the encoder's
 side decides which integers are sent, and the synthesis only what a pixel's last grey level is. What
@@ -13,18 +15,11 @@ y is in units of BASE_STEP grey levels of a unit-norm basis function; u = y / st
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nic.config import LATENT_STRIDE, ModelConfig
-
-LEAKY_SLOPE = 1 / 8
-"""Slope of LeakyReLU: a power of two, so that the integer layers can shift."""
-
-BASE_STEP = 22 / 255
-"""Quantiser step of a unit-norm basis function at gain 1, pixels in 0..1."""
+from nic.config import BASE_STEP, LATENT_STRIDE, LEAKY_SLOPE, Z_START_SCALE, ModelConfig
 
 
 class Anchors(nn.Module):
@@ -126,9 +121,6 @@ class Synthesis(nn.Module):
 class HyperAnalysis(nn.Module):
     """h_a: whitened latents -> z, on magnitudes as well as values."""
 
-    START_SCALE = 3.0
-    """Lets z carry information from the first step instead of rounding to zero."""
-
     def __init__(self, config: ModelConfig):
         super().__init__()
         C = config.hyper_channels
@@ -142,24 +134,4 @@ class HyperAnalysis(nn.Module):
         u = u * self.gain(s).exp()
         h = self.block(self.head(torch.cat([u, u.abs()], dim=1)))
         h = self.down1(F.leaky_relu(h, LEAKY_SLOPE))
-        return self.down2(F.leaky_relu(h, LEAKY_SLOPE)) * self.START_SCALE
-
-
-class Transforms(nn.Module):
-    """The float networks of one model, for inference."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.g_a = Analysis(config)
-        self.g_s = Synthesis(config)
-        self.h_a = HyperAnalysis(config)
-        self.register_buffer("std", torch.ones(1, config.M, 1, 1))
-
-    @staticmethod
-    def from_tensors(config: ModelConfig, tensors: dict[str, np.ndarray]) -> Transforms:
-        """From a weight file's arrays, widened to float32."""
-        with torch.device("meta"):
-            transforms = Transforms(config)
-        state = {k: torch.from_numpy(v.astype(np.float32)) for k, v in tensors.items()}
-        transforms.load_state_dict(state, assign=True)
-        return transforms.requires_grad_(False).to(memory_format=torch.channels_last)
+        return self.down2(F.leaky_relu(h, LEAKY_SLOPE)) * Z_START_SCALE

@@ -19,8 +19,9 @@ pytest.importorskip("matplotlib", reason="needs the extra `eval`: matplotlib")
 pytest.importorskip("rich", reason="needs the extra `eval`: rich")
 
 from nic.errors import InputError
-from nic.evaluation import bench, demo, metrics, plots, require, rivals, runner, summary
+from nic.evaluation import bench, demo, metrics, plots, rivals, runner, summary
 from nic.evaluation.bd_rate import bd_rate, mean_bd_rate
+from nic.extras import require
 
 CURVE = [(0.1, 26.0), (0.25, 29.0), (0.5, 32.0), (1.0, 35.5), (2.0, 39.0)]
 
@@ -277,7 +278,7 @@ class TestRunner:
 
 def test_missing_library_is_named():
     with pytest.raises(InputError, match=r"no_such_library.*nic\[eval\]"):
-        require("json", "no_such_library")
+        require("eval", "json", "no_such_library")
 
 
 def test_kodak_is_recognised_and_compared_with_published_curves(tmp_path):

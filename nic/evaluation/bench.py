@@ -7,6 +7,7 @@ are taken within one call, so that the machine's state cancels out.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nic.evaluation import require
 from nic.evaluation.machine import cpu_name
+from nic.extras import require
 
 PHOTO = Path(__file__).with_name("photo.png")
 """The bundled photograph, 768x512; see photo.txt."""
@@ -30,33 +31,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bpp", type=float, default=0.5, help="rate to time at (default: 0.5)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each codec (default: 5)")
     parser.add_argument(
-        "--threads", type=int, default=1, help="threads of PyTorch; the others run with one"
+        "--threads", type=int, help="threads of nic's matrix products (default: one a processor)"
     )
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run `nic bench`; returns the exit code."""
-    require("scipy", "rich")
-    import torch
+    require("eval", "scipy", "rich")
     from PIL import Image
     from rich.console import Console
+    from threadpoolctl import threadpool_limits
 
     from nic import images, models
     from nic.evaluation import rivals
 
-    torch.set_num_threads(args.threads)
     pixels, _ = images.load(args.image)
     image = Image.fromarray(pixels)
     codecs = [rivals.find(name, args.model) for name in ("nic", "webp", "avif")]
     codecs = [codec for codec in codecs if codec.version() is not None]
-    found = {codec.name: time_codec(codec, image, args.bpp, args.runs) for codec in codecs}
+    threads = args.threads or os.cpu_count()
+    with threadpool_limits(threads, "blas"):
+        found = {codec.name: time_codec(codec, image, args.bpp, args.runs) for codec in codecs}
+        quality = found["nic"]["quality"]
+        stages = time_stages(pixels, quality, models.load(args.model), args.runs)
     console = Console()
     console.print(f"{args.image.name}, {image.width}x{image.height}, median of {args.runs} runs")
-    console.print(f"{cpu_name()}, nic on {args.threads} thread(s) of PyTorch, others on one")
+    console.print(f"{cpu_name()}, nic on {threads} thread(s), others on one")
     console.print(_table(found))
-    quality = found["nic"]["quality"]
-    stages = time_stages(pixels, quality, models.load(args.model), args.runs)
     for direction, seconds in stages.items():
         parts = ", ".join(f"{stage} {value:.3f} s" for stage, value in seconds.items())
         console.print(f"nic {direction}: {parts}")

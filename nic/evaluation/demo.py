@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from nic.errors import NicError
-from nic.evaluation import require
 from nic.evaluation.bench import PHOTO, quality_for
+from nic.extras import require
 from nic.files import write_atomic
 
 QUALITIES = (10, 30, 60)
@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
     args = parser.parse_args()
     try:
-        require("scipy", "matplotlib", "rich")
+        require("eval", "scipy", "matplotlib", "rich")
         _print(run(args.output, args.model))
     except NicError as error:
         print(f"nic: {error}", file=sys.stderr)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nic.errors import InputError
-from nic.evaluation import require
+from nic.extras import require
 
 if TYPE_CHECKING:
     from nic.evaluation.rivals import Codec
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `nic eval`; returns the exit code."""
-    require("scipy", "matplotlib", "rich", "tqdm")
+    require("eval", "scipy", "matplotlib", "rich", "tqdm")
     from rich.console import Console
     from rich.markdown import Markdown
     from tqdm import tqdm

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nic.errors import InputError
+from nic.extras import require
 from nic.training.config import TrainConfig
 
 
@@ -46,6 +47,7 @@ def parse(args: argparse.Namespace) -> TrainConfig:
 def main(args: argparse.Namespace) -> int:
     """`nic train`."""
     config = parse(args)
+    require("train", "torch")
     from nic.training.loop import launch
 
     launch(config)

@@ -74,7 +74,8 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
         context=_context_layer(model),
         entropy=[first, *hidden, _head_layer(parameters.layers[-1])],
         gains=_integers(gains, GAIN_BITS, 26),
-        inverses=_integers(1 / gains, INVERSE_BITS, 29),
+        # Where a gain is below 1/32, latents are zero for good: their context needs no exact scale.
+        inverses=_integers((1 / gains).clamp(max=31.99), INVERSE_BITS, 29),
         scale_offsets=_integers(gains.log() / _log_ratio(), SCALE_BITS, 24),
         quality_bias=_integers(bias, 0, 31),
         residual_tables=residual_tables,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nic.errors import InputError
+from nic.extras import require
 from nic.training.config import TrainConfig
 
 
@@ -49,9 +49,8 @@ class RunLog:
 
 
 def _start_wandb(folder: Path, config: TrainConfig):
-    try:
-        import wandb
-    except ImportError as error:
-        raise InputError("wandb is not installed: pip install 'nic[train]'") from error
+    require("wandb", "wandb")
+    import wandb
+
     mode = "offline" if config.wandb_offline else "online"
     return wandb.init(project=config.wandb, dir=folder, mode=mode, config=asdict(config))

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nic.config import ModelConfig
+from nic.config import BASE_STEP, LEAKY_SLOPE, ModelConfig
 from nic.prior import TAPS, wavefronts
 from nic.quantizer import residual
 from nic.training.density import FactorizedDensity, gaussian_bits
-from nic.transforms import BASE_STEP, LEAKY_SLOPE, Analysis, Anchors, HyperAnalysis, Synthesis
+from nic.transforms import Analysis, Anchors, HyperAnalysis, Synthesis
 
 
 class Output(NamedTuple):

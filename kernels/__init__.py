@@ -1,0 +1,12 @@
+"""The exact prior on a GPU: the same integers as `nic.prior`, for many grids of latents in lockstep.
+
+One file a kernel, each with its reference first, then the kernel, then its launcher:
+
+    lockstep.py        which positions of which grids are decoded together
+    wavefront.py       one step of the prior: means and scale levels out, decoded latents in
+    range_decoder.py   one step's residuals from many range-coded lanes
+    device_prior.py    the serial loop around them
+    bench.py           times (python -m kernels.bench)
+
+Needs an NVIDIA GPU and the extra `gpu` (Triton); without Triton the references run in its place.
+"""

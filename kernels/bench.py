@@ -1,0 +1,145 @@
+"""Times of the kernels on the GPU at hand, against PyTorch and against what the card can do.
+
+    python -m kernels.bench
+
+The network of the shipped model, residuals zero: a step is its four layers and the update. Then the
+range decoder alone, at a mix of scale levels.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from kernels.device_prior import DevicePrior
+from kernels.launch import obstacle
+from kernels.lockstep import Lockstep
+from kernels.range_decoder import DeviceReader
+from kernels.wavefront import Network
+from nic import models
+from nic.prior import IntegerPrior
+from nic.symbols import SymbolWriter
+
+GRIDS = [(16, 16), (32, 48), (86, 128)]
+"""(h, w) of latents: 256x256, 768x512 and 2048x1376 pixels."""
+BATCHES = [1, 8, 64]
+QUALITY_STEP = 128
+
+
+def main() -> int:
+    """Print the tables; 1 where there is no GPU to measure."""
+    if not torch.cuda.is_available():
+        print("kernels.bench needs a CUDA GPU, and PyTorch finds none")
+        return 1
+    prior, device = models.load().prior, torch.device("cuda", 0)
+    flops, bandwidth = measured_limits(device)
+    print(f"{torch.cuda.get_device_name()}: {flops / 1e12:.1f} TFLOP/s in float64, ", end="")
+    print(f"{bandwidth / 1e9:.0f} GB/s, both as measured here\n")
+    paths = ["torch"] if obstacle(device) else ["triton", "torch"]
+    print("grid     batch path      us/step  grids/s  GFLOP/s (of card)   GB/s (of card)")
+    for h, w in GRIDS:
+        for batch in BATCHES:
+            for path in paths:
+                print(network_row(prior, h, w, batch, path, flops, bandwidth), flush=True)
+    if reason := obstacle(device):
+        print(f"\nno range decoder: {reason}")
+        return 0
+    print("\nstreams lanes  us/step  ns/symbol")
+    for streams in BATCHES:
+        for lanes in (1, 16, 128):
+            print(decoder_row(prior, streams, lanes, device), flush=True)
+    return 0
+
+
+def seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median time of a call, its work on the GPU included."""
+    times = []
+    for _ in range(repeats + 1):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])  # the first compiles
+
+
+def measured_limits(device: torch.device) -> tuple[float, float]:
+    """Operations a second of a large float64 product, bytes a second of a large copy."""
+    a = torch.ones(4096, 4096, dtype=torch.float64, device=device)
+    b = torch.empty(2**28, dtype=torch.float32, device=device)
+    c = torch.empty_like(b)
+    return 2 * 4096**3 / seconds(lambda: a @ a), 2 * 4 * 2**28 / seconds(lambda: c.copy_(b))
+
+
+def step_costs(network: Network) -> tuple[int, int, int]:
+    """Operations of a position, bytes of a position, bytes of a step's weights."""
+    layers = [network.context, *network.entropy]
+    products = sum(layer.weight.numel() for layer in layers)
+    window, M = network.context.weight.shape[0], network.M
+    hidden = sum(layer.weight.shape[0] for layer in network.entropy)
+    own_sums = 8 * network.entropy[0].weight.shape[1]
+    # Parameters are written and read, activations likewise; residuals read, v_hat, u_hat written.
+    moved = 2 * window + own_sums + 2 * 4 * 2 * M + 2 * 2 * hidden + (4 + 4 + 2) * M
+    return 2 * products, moved, 2 * products
+
+
+def network_row(
+    prior: IntegerPrior, h: int, w: int, batch: int, path: str, flops: float, bandwidth: float
+) -> str:
+    """Time the serial loop of `batch` grids of h x w."""
+    device_prior = DevicePrior(prior, "cuda", triton=path == "triton")
+    rng = np.random.default_rng(0)
+    shape = -(-h // 4), -(-w // 4), len(prior.z_tables.lows)
+    z_hat = rng.integers(-4, 5, shape).astype(np.float64)
+    sums = [device_prior.hyper_sums(z_hat, QUALITY_STEP, h, w)] * batch
+    lockstep = Lockstep.of([(h, w)] * batch, [QUALITY_STEP] * batch, device_prior.device)
+    counts = [cells.shape[1] for _, cells in lockstep.steps()]
+    M = device_prior.network.M
+    zeros = torch.zeros(max(counts), M, dtype=torch.int32, device=device_prior.device)
+    elapsed = seconds(
+        lambda: device_prior.advance(lockstep, sums, lambda _, both: zeros[: both.shape[1]])
+    )
+    work, moved, weights = step_costs(device_prior.network)
+    rate = work * sum(counts) / elapsed
+    traffic = (moved * sum(counts) + weights * len(counts)) / elapsed
+    return (
+        f"{h:3}x{w:<4} {batch:5} {path:7} {1e6 * elapsed / len(counts):9.1f} {batch / elapsed:8.1f}"
+        f" {rate / 1e9:8.0f} ({rate / flops:5.1%}) {traffic / 1e9:10.1f} ({traffic / bandwidth:5.1%})"
+    )
+
+
+def decoder_row(
+    prior: IntegerPrior, streams: int, lanes: int, device: torch.device, steps: int = 8, n: int = 16
+) -> str:
+    """Time the range decoder: steps of n positions of each stream, a third of the symbols coded."""
+    rng, M = np.random.default_rng(0), prior.gains.shape[1]
+    tables, skip_below = prior.residual_tables, prior.skip_below
+    levels = rng.integers(skip_below, 40, (n, M))
+    levels[rng.random((n, M)) > 1 / 3] = 0
+    coded = levels[levels >= skip_below]
+    writer = SymbolWriter(lanes)
+    for _ in range(steps):
+        writer.write(tables, coded, np.zeros(len(coded), np.int64))
+    data = [writer.finish()] * streams
+    starts = n * np.arange(steps * streams + 1)
+    tiled = torch.from_numpy(np.tile(levels, (streams, 1))).int().to(device)
+    readers = [
+        DeviceReader(data, [lanes] * streams, tables, skip_below, starts, device) for _ in range(6)
+    ]
+
+    def decode() -> None:
+        reader = readers.pop()
+        for step in range(steps):
+            reader.read(step, tiled)
+
+    elapsed = seconds(decode, repeats=len(readers) - 1) / steps
+    per_symbol = 1e9 * elapsed / (len(coded) * streams)
+    return f"{streams:7} {lanes:5} {1e6 * elapsed:8.1f} {per_symbol:10.1f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,166 @@
+"""The serial loop of the exact prior on a device, for many grids of latents at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels import wavefront
+from kernels.launch import obstacle
+from kernels.lockstep import Lockstep
+from kernels.range_decoder import DeviceReader, read_reference
+from kernels.wavefront import DenseLayer, Network
+from nic.prior import Coder, IntegerPrior, Positions
+from nic.symbols import SymbolReader
+
+StepCoder = Callable[[int, Tensor], Tensor]
+"""(step, means and levels (2, n, M) int32) -> residuals (n, M) int32, all on the device."""
+
+
+class DevicePrior:
+    """An `IntegerPrior` on a device: the same integers, for a batch of grids in lockstep.
+
+    device: "cuda", "cuda:1", ... or "cpu". Kernels are Triton's; where those cannot run, PyTorch does
+    the same, slower, and a RuntimeWarning says why. `triton=False` asks for PyTorch.
+    """
+
+    def __init__(
+        self, prior: IntegerPrior, device: str | torch.device = "cuda", triton: bool = True
+    ):
+        device = torch.device(device)
+        if device.type == "cuda":
+            if not torch.cuda.is_available():
+                raise RuntimeError("PyTorch finds no CUDA device")
+            device = torch.device("cuda", device.index or 0)
+        if triton and (reason := obstacle(device)):
+            warnings.warn(f"{reason}: the prior runs in PyTorch", RuntimeWarning, stacklevel=2)
+            triton = False
+        self.prior, self.device, self.triton = prior, device, triton
+        self.network = Network.of(prior, device)
+        self.hyper = [DenseLayer.of(layer, device) for layer in prior.hyper]
+        psi = len(prior.hyper[-1].weight)
+        self.first = torch.from_numpy(prior.entropy[0].matrix()[:psi]).to(device)
+        biases = torch.from_numpy(prior.quality_bias + prior.entropy[0].bias)
+        self.first_biases = biases.double().to(device)
+
+    def hyper_sums(self, z_hat: np.ndarray, step: int, h: int, w: int) -> Tensor:
+        """`IntegerPrior.hyper_sums` on the device: (h, w, hidden) float64."""
+        x = torch.from_numpy(z_hat).double().to(self.device)
+        for layer in self.hyper[:-1]:
+            x = F.pixel_shuffle(_grid(layer, x).permute(2, 0, 1), 2).permute(1, 2, 0)
+        psi = _grid(self.hyper[-1], x)[:h, :w]
+        return psi @ self.first + self.first_biases[step]
+
+    def run(
+        self, sums: Sequence[Tensor], steps: Sequence[int], coders: Sequence[Coder]
+    ) -> list[np.ndarray]:
+        """`IntegerPrior.run` for several grids, each with its hyper sums, quality step and coder.
+
+        Entropy parameters come to the host, and residuals go back, in one copy a step each. Returns
+        v_hat of each grid, (h, w, M) int32.
+        """
+        lockstep = self._lockstep(sums, steps)
+        host = self._host_coder(lockstep, coders)
+        return self.advance(lockstep, sums, host)
+
+    def decode_y(
+        self,
+        streams: Sequence[bytes],
+        z_hats: Sequence[np.ndarray],
+        steps: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        lanes: Sequence[int],
+    ) -> list[np.ndarray]:
+        """`IntegerPrior.decode_y` for several images; nothing crosses to the host with Triton.
+
+        Raises FormatError where a stream is damaged, whichever it is.
+        """
+        prior = self.prior
+        tables, skip_below = prior.residual_tables, prior.skip_below
+        sums = [self.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
+        lockstep = self._lockstep(sums, steps)
+        if self.triton:
+            args = streams, lanes, tables, skip_below, lockstep.starts, self.device
+            reader = DeviceReader(*args)
+            v_hats = self.advance(lockstep, sums, lambda step, both: reader.read(step, both[1]))
+            reader.finish()
+            return v_hats
+
+        def coder(reader: SymbolReader) -> Coder:
+            return lambda at, means, levels: read_reference(reader, tables, levels, skip_below)
+
+        readers = [SymbolReader(data, n) for data, n in zip(streams, lanes, strict=True)]
+        host = self._host_coder(lockstep, [coder(reader) for reader in readers])
+        v_hats = self.advance(lockstep, sums, host)
+        for reader in readers:
+            reader.finish()
+        return v_hats
+
+    def advance(
+        self, lockstep: Lockstep, sums: Sequence[Tensor], code: StepCoder
+    ) -> list[np.ndarray]:
+        """The loop itself; `code` gives the residuals of each step."""
+        network, M = self.network, self.network.M
+        kernels = wavefront.parameters, wavefront.update
+        references = wavefront.parameters_reference, wavefront.update_reference
+        parameters, update = kernels if self.triton else references
+        rows = [s.to(self.device).flatten(0, 1) for s in sums]
+        all_sums = torch.cat(rows).contiguous()
+        u_hat = torch.zeros(lockstep.padded, M, dtype=torch.int16, device=self.device)
+        v_hat = torch.zeros(len(all_sums), M, dtype=torch.int32, device=self.device)
+        with torch.cuda.device_of(u_hat):
+            for step, cells in lockstep.steps():
+                both = parameters(network, cells, all_sums, u_hat)
+                update(network, cells, both[0], code(step, both), u_hat, v_hat)
+        grids = v_hat.cpu().split([h * w for h, w in lockstep.sizes])
+        return [grid.reshape(h, w, M).numpy() for grid, (h, w) in zip(grids, lockstep.sizes)]
+
+    def _lockstep(self, sums: Sequence[Tensor], steps: Sequence[int]) -> Lockstep:
+        return Lockstep.of([tuple(s.shape[:2]) for s in sums], steps, self.device)
+
+    def _host_coder(self, lockstep: Lockstep, coders: Sequence[Coder]) -> StepCoder:
+        """Coders of single grids on the host -> the batch's coder on the device."""
+        most = max(cells.shape[1] for _, cells in lockstep.steps()) * self.network.M
+        # Only pinned memory is copied without a detour, and while the host goes on.
+        pinned = self.device.type == "cuda"
+        down = torch.empty(2 * most, dtype=torch.int32, pin_memory=pinned)
+        up = torch.empty(most, dtype=torch.int32, pin_memory=pinned)
+
+        def code(step: int, both: Tensor) -> Tensor:
+            means, levels = down[: both.numel()].view(both.shape).copy_(both).numpy()
+            residuals = up[: means.size].view(means.shape)
+            for grid, part in enumerate(lockstep.split(step)):
+                if part.start < part.stop:
+                    at = _positions(*lockstep.sizes[grid], step)
+                    values = coders[grid](at, means[part].astype(np.float64), levels[part])
+                    residuals.numpy()[part] = values
+            return residuals.to(self.device, non_blocking=True)
+
+        # The copy down waits for the GPU: when it is done, nothing reads `up` any more.
+        return code
+
+
+def _positions(h: int, w: int, step: int) -> Positions:
+    """Rows and columns of one step of `nic.prior.wavefronts`."""
+    rows = np.arange(max(0, -((w - 1 - step) // 3)), min(h - 1, step // 3) + 1)
+    return rows, step - 3 * rows
+
+
+def _grid(layer: DenseLayer, x: Tensor) -> Tensor:
+    """`nic.integer.Layer.grid` of 3x3: (h, w, in) -> (h, w, out) float64, zeros beyond the border.
+
+    Products of matrices, not a convolution: those of GPU libraries may transform their inputs, which
+    is not exact.
+    """
+    h, w, channels = x.shape
+    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+    acc = layer.bias.expand(h, w, -1)
+    for tap, weight in enumerate(layer.exact.split(channels)):
+        dy, dx = divmod(tap, 3)
+        acc = acc + padded[dy : dy + h, dx : dx + w] @ weight
+    return layer.finish(acc)

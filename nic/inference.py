@@ -1,0 +1,133 @@
+"""g_a, g_s and h_a in NumPy, from a weight file's arrays: all that coding on a CPU needs.
+
+The networks are those of `transforms.py`, where they are trained. Importing PyTorch takes longer than
+coding a photograph, and these layers are matrix products, which BLAS does as well. Arrays are
+float32, channels last: (H, W, C).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from nic.config import BASE_STEP, LATENT_STRIDE, LEAKY_SLOPE, Z_START_SCALE, ModelConfig
+
+WINDOW_BYTES = 2**23
+"""Windows of a convolution are gathered in pieces of about this size, which fit a CPU's cache."""
+
+
+class Networks:
+    """The float networks of one model. `s` is the quality, 0..1."""
+
+    def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray]):
+        self.config = config
+        self.tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
+
+    @cached_property
+    def std(self) -> np.ndarray:
+        """(M,) standard deviations that whiten y."""
+        return self.tensors["std"].reshape(-1)
+
+    @cached_property
+    def _matrices(self) -> dict[str, np.ndarray]:
+        """Convolution weights (out, in, k, k) as (k * k * in, out)."""
+        return {
+            name.removesuffix(".weight"): weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+            for name, weight in self.tensors.items()
+            if weight.ndim == 4 and name.endswith(".weight")
+        }
+
+    def analyse(self, x: np.ndarray, s: float) -> np.ndarray:
+        """g_a: pixels -0.5..0.5, (H, W, 3), sides multiples of 16 -> u (H / 16, W / 16, M)."""
+        h = self._conv("g_a.head", unshuffle(x, 8)) * self._gain("g_a.fine_gain", s)
+        h = self._blocks("g_a.fine", self.config.fine_blocks, h)
+        h = self._conv("g_a.down", h, stride=2) * self._gain("g_a.coarse_gain", s)
+        h = self._blocks("g_a.coarse", self.config.coarse_blocks, h)
+        y = unshuffle(x, LATENT_STRIDE) @ self._block_matrix + self.tensors["g_a.linear.bias"]
+        return (y + self._conv("g_a.tail", h)) / self.std
+
+    def synthesise(self, u_hat: np.ndarray, s: float) -> np.ndarray:
+        """g_s: decoded u (h, w, M) -> pixels (16 h, 16 w, 3), not yet clipped to -0.5..0.5."""
+        x = self._conv("g_s.head", u_hat) * self._gain("g_s.coarse_gain", s)
+        x = self._blocks("g_s.coarse", self.config.coarse_blocks, x)
+        x = shuffle(self._conv("g_s.up", x), 2) * self._gain("g_s.fine_gain", s)
+        x = self._blocks("g_s.fine", self.config.fine_blocks, x)
+        linear = shuffle(self._conv("g_s.linear", u_hat * self.std), LATENT_STRIDE)
+        return (linear * BASE_STEP + shuffle(self._conv("g_s.tail", x), 8)) * BASE_STEP
+
+    def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
+        """h_a: u (h, w, M), sides multiples of 4 -> z (h / 4, w / 4, z_channels)."""
+        u = u * self._gain("h_a.gain", s)
+        h = self._conv("h_a.head", np.concatenate([u, np.abs(u)], axis=2))
+        h = self._conv("h_a.down1", leaky_relu(self._block("h_a.block", h)), stride=2)
+        return self._conv("h_a.down2", leaky_relu(h), stride=2) * np.float32(Z_START_SCALE)
+
+    @cached_property
+    def _block_matrix(self) -> np.ndarray:
+        """The 16x16 block transform, for `unshuffle`d blocks: (3 * 256, M)."""
+        weight = self.tensors["g_a.linear.weight"]
+        return weight.reshape(len(weight), -1).T
+
+    def _gain(self, name: str, s: float) -> np.ndarray:
+        values = self.tensors[f"{name}.values"]
+        position = s * (len(values) - 1)
+        below = min(int(position), len(values) - 2)
+        fraction = np.float32(position - below)
+        return np.exp(values[below] * (1 - fraction) + values[below + 1] * fraction)
+
+    def _blocks(self, name: str, count: int, x: np.ndarray) -> np.ndarray:
+        for k in range(count):
+            x = self._block(f"{name}.{k}", x)
+        return x
+
+    def _block(self, name: str, x: np.ndarray) -> np.ndarray:
+        h = relu(self._conv(f"{name}.layers.0", x))
+        h = relu(self._conv(f"{name}.layers.2", h))
+        return x + self._conv(f"{name}.layers.4", h)
+
+    def _conv(self, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
+        """Convolution with zeros beyond the border, odd kernels."""
+        matrix, bias = self._matrices[name], self.tensors[f"{name}.bias"]
+        h, w, channels = x.shape
+        k = int((len(matrix) // channels) ** 0.5)
+        if k == 1:
+            out = x.reshape(-1, channels) @ matrix
+            out += bias
+            return out.reshape(h, w, -1)
+        padded = np.pad(x, ((k // 2, k // 2), (k // 2, k // 2), (0, 0)))
+        windows = sliding_window_view(padded, (k, k), (0, 1))[::stride, ::stride]
+        windows = windows.transpose(0, 1, 3, 4, 2)
+        h, w = windows.shape[:2]
+        out = np.empty((h, w, matrix.shape[1]), np.float32)
+        rows = max(1, WINDOW_BYTES // (4 * w * len(matrix)))
+        for top in range(0, h, rows):
+            piece = windows[top : top + rows].reshape(-1, len(matrix))
+            out[top : top + rows] = (piece @ matrix).reshape(-1, w, matrix.shape[1])
+        out += bias
+        return out
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """max(x, 0), in place."""
+    return np.maximum(x, 0, out=x)
+
+
+def leaky_relu(x: np.ndarray) -> np.ndarray:
+    """x where positive, LEAKY_SLOPE x elsewhere."""
+    return np.maximum(x, x * np.float32(LEAKY_SLOPE))
+
+
+def shuffle(x: np.ndarray, n: int) -> np.ndarray:
+    """PixelShuffle: (h, w, n * n * c) -> (n h, n w, c)."""
+    h, w, channels = x.shape
+    x = x.reshape(h, w, channels // n**2, n, n).transpose(0, 3, 1, 4, 2)
+    return x.reshape(h * n, w * n, -1)
+
+
+def unshuffle(x: np.ndarray, n: int) -> np.ndarray:
+    """Inverse of `shuffle`."""
+    h, w, c = x.shape
+    x = x.reshape(h // n, n, w // n, n, c).transpose(0, 2, 4, 1, 3)
+    return x.reshape(h // n, w // n, -1)

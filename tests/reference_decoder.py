@@ -1,0 +1,439 @@
+"""A literal decoder of .nic files, to be read beside format_spec.md.
+
+It is written from that document and shares no code with nic/: if both decode a file alike, the
+document says enough. Order and names are the document's, and docstrings quote its headings. Slow:
+position after position, with NumPy only over the channels of one.
+
+    python tests/reference_decoder.py FILE.nic WEIGHTS.safetensors OUT.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+def decode(data: bytes, weights: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Decode a .nic file with the model's file `weights`.
+
+    Returns v_hat, (h, w, M) int64 in 2^-6, and the pixels, uint8, (height, width, 3) or, gray,
+    (height, width). Raises ValueError, whose message starts with the kind that "Errors" gives.
+    """
+    header, chunks = read_file(data)
+    if hashlib.sha256(weights).digest()[:8] != header.fingerprint:
+        raise error("model", "the model at hand does not have the fingerprint")
+    model = Model(weights)
+    h, w = -(-header.height // 16), -(-header.width // 16)
+    z_hat = decode_hyperlatents(model, chunks["H"], -(-h // 4), -(-w // 4))
+    psi = hyper_features(model, z_hat)
+    v_hat = decode_latents(model, header, chunks["L"], psi[:h, :w])
+    if crc32(v_hat.astype("<i4").tobytes()) != header.latents_crc:
+        raise error("checksum", "the decoded latents do not match latents_crc")
+    return v_hat, synthesise(model, header, v_hat)
+
+
+# File layout
+
+
+class Header(NamedTuple):
+    """The fields of "Header" that decoding needs, `flags` taken apart."""
+
+    fingerprint: bytes
+    quality_step: int
+    gray: bool
+    lanes: int
+    width: int
+    height: int
+    latents_crc: int
+
+
+def read_file(data: bytes) -> tuple[Header, dict[str, bytes]]:
+    """Section "File layout": header, and each chunk's data by type; tested as "Errors" orders."""
+    source = Source(data)
+    header, lengths = read_header(source)
+    if source.position + sum(lengths.values()) + 4 != len(data):
+        raise error("format", "the file is not as long as header, chunks and data CRC together")
+    start = source.position
+    chunks = {kind: source.take(length) for kind, length in lengths.items()}
+    if crc32(data[start : source.position]) != source.integer(4):
+        raise error("checksum", "the data CRC does not match")
+    return header, chunks
+
+
+def read_header(source: Source) -> tuple[Header, dict[str, int]]:
+    """Section "Header": its fields, and each chunk's bytes of data by type, in their order."""
+    if source.data[:4] != bytes.fromhex("894E4943"):
+        raise error("format", "the file does not start with the magic")
+    source.take(4)
+    if source.integer(1) >> 4 != 1:
+        raise error("version", "the major version is not 1")
+    fingerprint = source.take(8)
+    quality_step = source.integer(1)
+    flags = source.integer(1)
+    width = source.varint()
+    height = source.varint()
+    latents_crc = source.integer(4)
+    lengths = read_table_of_chunks(source)
+    if crc32(source.data[: source.position]) != source.integer(4):
+        raise error("checksum", "the header CRC does not match")
+    if flags >> 4:
+        raise error("version", "a reserved bit is 1")
+    if width == 0 or height == 0:
+        raise error("format", "width or height is 0")
+    if max(width, height) > 65535 or width * height > 2**27:
+        raise error("limit", "width, height or their product exceeds its limit")
+    if any(kind.isupper() and kind not in "HL" for kind in lengths):
+        raise error("version", "a critical chunk is unknown")
+    if "H" not in lengths or "L" not in lengths:
+        raise error("format", "H or L is missing")
+    gray, lanes = bool(flags & 1), 1 << (flags >> 1 & 7)
+    return Header(fingerprint, quality_step, gray, lanes, width, height, latents_crc), lengths
+
+
+def read_table_of_chunks(source: Source) -> dict[str, int]:
+    """Section "Table of chunks": each chunk's bytes of data by type, in their order."""
+    lengths = {}
+    last = 0
+    while not last:
+        byte = source.integer(1)
+        last, kind = byte >> 7, chr(byte & 0x7F)
+        if not kind.isalpha() or kind in lengths:
+            raise error("format", "a chunk type is no letter, or occurs twice")
+        lengths[kind] = source.varint()
+    return lengths
+
+
+class Source:
+    """Bytes read from the first to the last, with the "Varint" among them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        if self.position + count > len(self.data):
+            raise error("format", "the file or a chunk ends early")
+        self.position += count
+        return self.data[self.position - count : self.position]
+
+    def integer(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "big")
+
+    def varint(self) -> int:
+        value = 0
+        for _ in range(5):
+            byte = self.integer(1)
+            value = value << 7 | byte & 0x7F
+            if value == 0 and byte >= 0x80:
+                raise error("format", "a varint has more bytes than it needs")
+            if byte < 0x80:
+                return value
+        raise error("format", "a varint has more than 5 bytes")
+
+
+def crc32(data: bytes) -> int:
+    """Section "CRC-32"."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc ^ byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def error(kind: str, what: str) -> ValueError:
+    """Of a kind that section "Errors" lists, and what is wrong."""
+    return ValueError(f"{kind}: {what}")
+
+
+# Range coder
+
+
+class RangeDecoder:
+    """Sections "State", "Decoding", "End of stream" and "Raw bits" of one stream."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.stream = stream
+        self.bytes_read = 0
+        self.shifts = 0
+        self.range = 2**32 - 1
+        self.code = 0
+        for _ in range(4):
+            self.code = self.code << 8 | self.next_byte()
+
+    def next_byte(self) -> int:
+        self.bytes_read += 1
+        if self.bytes_read > len(self.stream) + 4:
+            raise error("format", "a stream ends early")
+        return self.stream[self.bytes_read - 1] if self.bytes_read <= len(self.stream) else 0
+
+    def decode(self, cdf: list[int]) -> int:
+        r = self.range >> 16
+        if self.code // r >= 65536:
+            raise error("format", "a stream is damaged")
+        s = bisect_right(cdf, self.code // r) - 1
+        self.code -= r * cdf[s]
+        self.range = r * (cdf[s + 1] - cdf[s])
+        while self.range < 2**24:
+            self.code = self.code << 8 | self.next_byte()
+            self.range <<= 8
+            self.shifts += 1
+        return s
+
+    def finish(self) -> None:
+        n, k = len(self.stream), self.shifts
+        if n == k:
+            return
+        if n != k + 1:
+            raise error("format", "a stream is not used up")
+        low = (self.stream[-1] << 24) - self.code
+        if low <= 0 or low + self.range > 2**32 or self.code >= 2**24:
+            raise error("format", "a stream does not end as its encoder would end it")
+
+    def raw(self, count: int) -> int:
+        if count == 0:
+            return 0
+        return self.decode([v << (16 - count) for v in range((1 << count) + 1)])
+
+
+# Integer arithmetic of the prior
+
+
+class Table(NamedTuple):
+    """Frequencies of the values low, low + 1, ... and, last, of the escape."""
+
+    cdf: list[int]
+    low: int
+
+
+class Model:
+    """Section "The model's integers": the tensors by name, widened to int64 or float64."""
+
+    def __init__(self, weights: bytes) -> None:
+        start = 8 + int.from_bytes(weights[:8], "little")
+        entries = json.loads(weights[8:start])
+        self.M = json.loads(entries.pop("__metadata__")["config"])["M"]
+        self.tensors = {}
+        for name, entry in entries.items():
+            letter, bits = entry["dtype"][0], int(entry["dtype"][1:])
+            begin, end = entry["data_offsets"]
+            dtype = f"<{letter.lower()}{bits // 8}"
+            values = np.frombuffer(weights[start + begin : start + end], dtype)
+            wide = np.float64 if letter == "F" else np.int64
+            self.tensors[name] = values.astype(wide).reshape(entry["shape"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.tensors[name]
+
+    def numbered(self, name: str) -> list[str]:
+        """The names `name`.0, `name`.1, ... as far as there are tensors under them."""
+        names: list[str] = []
+        while any(key.startswith(f"{name}.{len(names)}.") for key in self.tensors):
+            names.append(f"{name}.{len(names)}")
+        return names
+
+    def tables(self, name: str) -> list[Table]:
+        cdfs, starts = self[f"{name}.cdfs"].tolist(), self[f"{name}.starts"].tolist()
+        lows = self[f"{name}.lows"].tolist()
+        return [Table(cdfs[starts[k] : starts[k + 1]], lows[k]) for k in range(len(lows))]
+
+
+def layer(model: Model, name: str, x: np.ndarray, extra: np.ndarray | int = 0) -> np.ndarray:
+    """Section "A layer" at one position: x is (in, rows, columns), the result (out)."""
+    shift, leaky, limit = model[f"{name}.settings"].tolist()
+    acc = model[f"{name}.bias"] + extra + np.tensordot(model[f"{name}.weight"], x, 3)
+    value = np.clip(round_shift(acc, shift), -limit, limit)
+    return np.where(value < 0, value >> 3, value) if leaky else value
+
+
+def round_shift(a: np.ndarray, s: int) -> np.ndarray:
+    return (a + (1 << (s - 1))) >> s if s > 0 else a
+
+
+def at(x: np.ndarray, i: int, j: int) -> np.ndarray:
+    """The channels of the grid x at (i, j), 0 beyond the border."""
+    rows, columns, channels = x.shape
+    return x[i, j] if 0 <= i < rows and 0 <= j < columns else np.zeros(channels, x.dtype)
+
+
+def neighbourhood(x: np.ndarray, i: int, j: int, size: int) -> np.ndarray:
+    """What a convolution of size x size taps sees of the grid x at (i, j): (in, size, size)."""
+    taps = [(dy - size // 2, dx - size // 2) for dy in range(size) for dx in range(size)]
+    seen = [at(x, i + dy, j + dx) for dy, dx in taps]
+    return np.stack(seen, axis=-1).reshape(-1, size, size)
+
+
+def positions(x: np.ndarray) -> Iterator[tuple[int, int]]:
+    return np.ndindex(x.shape[:2])
+
+
+def shuffle(x: np.ndarray, n: int) -> np.ndarray:
+    """Sections "Hyper features" (n = 2) and "Synthesis": n x n channels become n x n positions."""
+    rows, columns, channels = x.shape
+    result = np.empty((n * rows, n * columns, channels // n**2), x.dtype)
+    for dy, dx in np.ndindex(n, n):
+        result[dy::n, dx::n] = x[:, :, n * dy + dx :: n**2]
+    return result
+
+
+def hyper_features(model: Model, z_hat: np.ndarray) -> np.ndarray:
+    """Section "Hyper features": psi, on four times the rows and columns of z_hat."""
+    x = z_hat
+    for k, name in enumerate(model.numbered("prior.hyper")):
+        if k > 0:
+            x = shuffle(x, 2)
+        y = np.empty((*x.shape[:2], len(model[f"{name}.bias"])), np.int64)
+        for i, j in positions(x):
+            y[i, j] = layer(model, name, neighbourhood(x, i, j, 3))
+        x = y
+    return x
+
+
+TAPS = [(-2, -2), (-2, -1), (-2, 0), (-2, 1), (-2, 2)]
+TAPS += [(-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (0, -2), (0, -1)]
+
+
+def mean_and_level(
+    model: Model, q: int, psi: np.ndarray, u_hat: np.ndarray, i: int, j: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Section "Mean and scale of a position": of (i, j), one of each for every channel."""
+    context = np.stack([at(u_hat, i + di, j + dj) for di, dj in TAPS], axis=-1)
+    phi = layer(model, "prior.context", context[:, None, :])
+    e = np.concatenate([psi[i, j], phi])
+    for k, name in enumerate(model.numbered("prior.entropy")):
+        e = layer(model, name, e[:, None, None], model["prior.quality_bias"][q] if k == 0 else 0)
+    mean = round_shift(e[: model.M] * model["prior.gains"][q], 22)
+    level = round_shift(e[model.M :] + model["prior.scale_offsets"][q], 8)
+    return mean, np.clip(level, 0, 63)
+
+
+# Symbol order, skip and escapes
+
+
+def decode_step(lanes: list[RangeDecoder], tables: list[Table]) -> list[int]:
+    """Section "Steps, lanes and escapes": the values of one step, value k by tables[k]."""
+    values: list[int | None] = []
+    for k, table in enumerate(tables):
+        s = lanes[k % len(lanes)].decode(table.cdf)
+        escape = len(table.cdf) - 2
+        values.append(table.low + s if s < escape else None)
+    for k, table in enumerate(tables):
+        if values[k] is None:
+            values[k] = decode_escaped(lanes[k % len(lanes)], table)
+    if any(abs(value) > 32767 for value in values):
+        raise error("format", "a value exceeds 32767 in magnitude")
+    return values
+
+
+def decode_escaped(lane: RangeDecoder, table: Table) -> int:
+    size = len(table.cdf) - 2
+    bits = lane.raw(4) + 1
+    m = (1 << (bits - 1)) + lane.raw(bits - 1)
+    below = lane.raw(1)
+    return table.low - m if below else table.low + size - 1 + m
+
+
+def decode_hyperlatents(model: Model, chunk: bytes, rows: int, columns: int) -> np.ndarray:
+    """Section "Hyperlatents": z_hat, (rows, columns, channels)."""
+    tables = model.tables("prior.z_tables")
+    stream = RangeDecoder(chunk)
+    values = decode_step([stream], tables * (rows * columns))
+    stream.finish()
+    return np.array(values).reshape(rows, columns, len(tables))
+
+
+def split_lanes(chunk: bytes, lanes: int) -> list[RangeDecoder]:
+    """Section "Latents", first paragraph: the streams of chunk L."""
+    if lanes == 1:
+        return [RangeDecoder(chunk)]
+    source = Source(chunk)
+    lengths = [source.varint() for _ in range(lanes)]
+    streams = [source.take(length) for length in lengths]
+    if source.position != len(chunk):
+        raise error("format", "the lanes do not fill their chunk")
+    return [RangeDecoder(stream) for stream in streams]
+
+
+def decode_latents(model: Model, header: Header, chunk: bytes, psi: np.ndarray) -> np.ndarray:
+    """Section "Latents": v_hat, (h, w, M), from chunk L and the psi of these h x w positions."""
+    h, w = psi.shape[:2]
+    q = header.quality_step
+    skip_below = model["prior.skip_below"][0]
+    residual_tables = model.tables("prior.residual_tables")
+    lanes = split_lanes(chunk, header.lanes)
+    v_hat = np.zeros((h, w, model.M), np.int64)
+    u_hat = np.zeros((h, w, model.M), np.int64)
+    for t in range(w - 1 + 3 * (h - 1) + 1):
+        step = [(i, t - 3 * i) for i in range(h) if 0 <= t - 3 * i < w]
+        prior = [mean_and_level(model, q, psi, u_hat, i, j) for i, j in step]
+        tables = [residual_tables[k] for _, level in prior for k in level if k >= skip_below]
+        values = iter(decode_step(lanes, tables))
+        for (i, j), (mean, level) in zip(step, prior):
+            r = np.array([next(values) if k >= skip_below else 0 for k in level])
+            v_hat[i, j] = (r << 6) + mean
+            u = round_shift(v_hat[i, j] * model["prior.inverses"][q], 21)
+            u_hat[i, j] = np.clip(u, -32767, 32767)
+    for lane in lanes:
+        lane.finish()
+    return v_hat
+
+
+# Synthesis
+
+
+def synthesise(model: Model, header: Header, v_hat: np.ndarray) -> np.ndarray:
+    """Section "Synthesis": the pixels, uint8, (height, width, 3) or, gray, (height, width)."""
+    s = header.quality_step / 255
+    u = (v_hat / 64) / (model["prior.gains"][header.quality_step] / 65536)
+    y = u * model["std"].reshape(-1)
+    x = conv(model, "g_s.head", u) * gain(model, "g_s.coarse_gain", s)
+    for name in model.numbered("g_s.coarse"):
+        x = block(model, name, x)
+    x = shuffle(conv(model, "g_s.up", x), 2) * gain(model, "g_s.fine_gain", s)
+    for name in model.numbered("g_s.fine"):
+        x = block(model, name, x)
+    x = shuffle(conv(model, "g_s.tail", x), 8)
+    x = (shuffle(conv(model, "g_s.linear", y), 16) * 22 / 255 + x) * 22 / 255 + 1 / 2
+    x = x[: header.height, : header.width]
+    if header.gray:
+        x = x.mean(axis=-1)
+    return np.clip(np.round(x * 255), 0, 255).astype(np.uint8)
+
+
+def conv(model: Model, name: str, x: np.ndarray) -> np.ndarray:
+    weight, bias = model[f"{name}.weight"], model[f"{name}.bias"]
+    y = np.empty((*x.shape[:2], len(bias)))
+    for i, j in positions(x):
+        y[i, j] = np.tensordot(weight, neighbourhood(x, i, j, weight.shape[-1]), 3) + bias
+    return y
+
+
+def gain(model: Model, name: str, s: float) -> np.ndarray:
+    values = model[f"{name}.values"]
+    p = s * (len(values) - 1)
+    k = min(int(p), len(values) - 2)
+    return np.exp((1 - p + k) * values[k] + (p - k) * values[k + 1])
+
+
+def block(model: Model, name: str, x: np.ndarray) -> np.ndarray:
+    inner = np.maximum(conv(model, f"{name}.layers.0", x), 0)
+    inner = np.maximum(conv(model, f"{name}.layers.2", inner), 0)
+    return x + conv(model, f"{name}.layers.4", inner)
+
+
+def main(file: str, weights: str, out: str) -> None:
+    from PIL import Image
+
+    _, pixels = decode(Path(file).read_bytes(), Path(weights).read_bytes())
+    Image.fromarray(pixels).save(out)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,216 @@
+"""Images to .nic and back, with the shipped model."""
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import nic
+from nic import codec, container, models
+from nic.errors import ChecksumError, InputError, LimitExceeded, ModelMismatch, NicError
+from nic.evaluation.metrics import psnr
+from vectors.make import VECTORS, picture
+
+FOLDER = Path(__file__).parent / "vectors"
+MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
+
+pytestmark = pytest.mark.usefixtures("model")
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_golden_files_decode_to_the_same_latents_and_picture(name, model):
+    data = (FOLDER / f"{name}.nic").read_bytes()
+    expected, (pixels, _, lanes) = MANIFEST[name], VECTORS[name]
+    header, chunks = container.read(data)
+    assert len(data) == expected["bytes"]
+    assert header.lanes == lanes
+    v_hat = codec.decode_latents(header, chunks, model)
+    assert f"{zlib.crc32(v_hat.astype('<i4').tobytes()):08x}" == expected["latents_crc"]
+    decoded = codec.decode_pixels(data)
+    assert decoded.shape == pixels.shape
+    # Pixels may differ by a grey level from machine to machine, their means hardly.
+    assert abs(decoded.mean() - expected["mean"]) < 0.1
+    error = np.mean((decoded.astype(float) - pixels) ** 2)
+    assert error == pytest.approx(expected["mse"], rel=0.02, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OPENBLAS_NUM_THREADS": "1"},
+        {"OPENBLAS_NUM_THREADS": "2"},
+        {"OPENBLAS_CORETYPE": "Haswell"},
+        {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F"},
+    ],
+    ids=lambda e: ",".join(e.values()),
+)
+def test_latents_are_the_same_on_other_instruction_sets_and_threads(environment):
+    program = (
+        "import sys, pathlib, nic.codec as c, nic.container as k, nic.models as m\n"
+        "for name in sys.argv[1:]:\n"
+        "    c.decode_latents(*k.read(pathlib.Path(name).read_bytes()), m.load())\n"
+        "    print('same')\n"  # a mismatch would have raised ChecksumError
+        "assert 'torch' not in sys.modules\n"
+    )
+    names = [str(FOLDER / f"{name}.nic") for name in VECTORS]
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, *names],
+        env=os.environ | environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout.split() == ["same"] * len(names)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 130), st.integers(1, 130), st.booleans(), st.integers(0, 100))
+def test_every_size_round_trips(width, height, gray, quality):
+    pixels = picture(width, height, gray)
+    data = codec.encode_pixels(pixels, quality)
+    header = container.read_header(data)
+    assert (header.width, header.height, header.gray) == (width, height, gray)
+    decoded = codec.decode_pixels(data)
+    assert decoded.shape == pixels.shape and decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, codec.decode_pixels(data))
+
+
+def test_rate_and_fidelity_rise_with_quality():
+    pixels = picture(128, 96)
+    files = [codec.encode_pixels(pixels, q) for q in (0, 15, 30, 45, 60, 75, 90, 100)]
+    sizes = [len(data) for data in files]
+    fidelity = [psnr(pixels, codec.decode_pixels(data)) for data in files]
+    assert sizes == sorted(sizes) and len(set(sizes)) == len(sizes)
+    assert fidelity == sorted(fidelity)
+
+
+def test_lanes_cost_bytes_but_change_no_pixel():
+    pixels = picture(128, 96)
+    one, many = (codec.encode_pixels(pixels, 60, lanes=lanes) for lanes in (1, 16))
+    assert len(one) < len(many) < len(one) + 16 * 6
+    np.testing.assert_array_equal(codec.decode_pixels(one), codec.decode_pixels(many))
+
+
+def test_estimated_and_real_bits_agree(shared_data):
+    for name in ("kodim04.png", "kodim13.png", "kodim23.png"):
+        pixels = np.asarray(Image.open(shared_data / "kodak" / name))
+        for quality in (10, 50, 90):
+            report: dict = {}
+            data = codec.encode_pixels(pixels, quality, report=report)
+            framing = len(data) - (report["hyper_bits"] + report["latent_bits"]) / 8
+            assert framing <= 40
+            assert 8 * (len(data) - framing) == pytest.approx(report["estimated_bits"], rel=0.01)
+
+
+def test_every_flipped_bit_of_a_file_is_noticed():
+    data = codec.encode_pixels(picture(9, 7), 40)
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(NicError):
+            codec.decode_pixels(bytes(damaged))
+
+
+def test_every_cut_file_is_noticed():
+    data = codec.encode_pixels(picture(9, 7), 40)
+    for length in range(len(data)):
+        with pytest.raises(NicError):
+            codec.decode_pixels(data[:length])
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_damage_behind_right_checksums_is_an_error_or_a_picture(choose):
+    """With the container's CRCs made good again, the streams themselves must not be trusted."""
+    data = codec.encode_pixels(picture(20, 20), 60)
+    header, chunks = container.read(data)
+    kind = choose.draw(st.sampled_from("HL"))
+    stream = bytearray(chunks[kind])
+    for _ in range(choose.draw(st.integers(1, 3))):
+        at = choose.draw(st.integers(0, len(stream) - 1))
+        stream[at] = choose.draw(st.integers(0, 255))
+    chunks[kind] = bytes(stream)
+    damaged = container.write(
+        list(chunks.items()), fingerprint=header.fingerprint, quality_step=header.quality_step,
+        gray=header.gray, lanes=header.lanes, width=header.width, height=header.height,
+        latents_crc=header.latents_crc,
+    )  # fmt: skip
+    if damaged != data:
+        with pytest.raises(NicError):
+            codec.decode_pixels(damaged)
+
+
+def test_latents_that_do_not_match_their_checksum_are_an_error():
+    header, chunks = container.read(codec.encode_pixels(picture(20, 20), 60))
+    damaged = container.write(
+        list(chunks.items()), fingerprint=header.fingerprint, quality_step=header.quality_step,
+        gray=False, lanes=1, width=20, height=20, latents_crc=header.latents_crc ^ 1,
+    )  # fmt: skip
+    with pytest.raises(ChecksumError, match="latents"):
+        codec.decode_pixels(damaged)
+
+
+def test_a_file_of_another_model_names_both():
+    header, chunks = container.read(codec.encode_pixels(picture(8, 8), 60))
+    foreign = container.write(
+        list(chunks.items()), fingerprint=b"\1" * 8, quality_step=1, gray=False, lanes=1,
+        width=8, height=8, latents_crc=0,
+    )  # fmt: skip
+    with pytest.raises(ModelMismatch) as raised:
+        codec.decode_pixels(foreign)
+    assert "0101010101010101" in str(raised.value) and header.fingerprint.hex() in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+    ],
+    ids=["four channels", "float", "empty", "one dimension"],
+)
+def test_arrays_that_are_no_image_are_refused(pixels):
+    with pytest.raises(InputError):
+        codec.encode_pixels(pixels, 50)
+
+
+@pytest.mark.parametrize("options", [{"quality": 101}, {"quality": -1}, {"quality": 50, "lanes": 3}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(InputError):
+        codec.encode_pixels(picture(4, 4), **options)
+
+
+def test_sizes_beyond_the_format_are_refused_before_any_work():
+    with pytest.raises(LimitExceeded):
+        codec.encode_pixels(np.broadcast_to(np.uint8(0), (70000, 1, 3)), 50)
+
+
+def test_public_interface_takes_images_and_arrays(tmp_path):
+    pixels = picture(30, 20)
+    image = Image.fromarray(pixels)
+    data = nic.encode(image, quality=70)
+    assert data == nic.encode(pixels, quality=70)
+    decoded = nic.decode(data)
+    assert (decoded.mode, decoded.size) == ("RGB", (30, 20))
+    (tmp_path / "a.nic").write_bytes(data)
+    assert nic.info(tmp_path / "a.nic") == nic.info(data)
+    assert np.array_equal(nic.open(tmp_path / "a.nic"), decoded)
+    with pytest.warns(UserWarning, match="transparen"):
+        nic.encode(Image.new("RGBA", (4, 4), (1, 2, 3, 100)))
+    with pytest.raises(InputError, match="missing.nic"):
+        nic.open(tmp_path / "missing.nic")
+
+
+def test_a_file_that_is_no_weight_file_is_refused(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"\x08" + bytes(7) + b"notjson!")
+    with pytest.raises(InputError, match="not a weight file"):
+        models.load(tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="No such file"):
+        models.load(tmp_path / "none.safetensors")

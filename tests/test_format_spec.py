@@ -1,0 +1,31 @@
+"""The document is the format: its example file is parsed and decoded."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from nic import codec, container
+from vectors.make import picture
+
+SPEC = (Path(__file__).parents[1] / "format_spec.md").read_text()
+
+
+def example() -> bytes:
+    section = SPEC[SPEC.index("## Example file") :]
+    rows = re.findall(r"^    ((?:[0-9A-F]{2} ?)+)", section, re.MULTILINE)
+    return bytes.fromhex("".join(rows))
+
+
+def test_the_example_is_a_whole_file_that_decodes(model):
+    data = example()
+    header = container.read_header(data)
+    assert (header.width, header.height, header.quality_step) == (5, 3, 77)
+    assert header.fingerprint == model.fingerprint
+    decoded = codec.decode_pixels(data)
+    assert np.mean((decoded.astype(float) - picture(5, 3)) ** 2) < 1000
+
+
+def test_limits_of_the_document_are_those_of_the_code():
+    assert f"| width x height | 2^27 = {container.MAX_PIXELS} |" in SPEC
+    assert f"| width, height | {container.MAX_SIDE} |" in SPEC

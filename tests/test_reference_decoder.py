@@ -1,0 +1,124 @@
+"""format_spec.md suffices: a decoder written from it alone decodes what nic writes, alike."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nic import codec, container, models
+from nic.errors import ChecksumError, FormatError, LimitExceeded, ModelMismatch, NicError
+from nic.errors import UnsupportedVersion
+from reference_decoder import RangeDecoder, Source, decode, read_table_of_chunks
+from test_format_spec import example
+
+FOLDER = Path(__file__).parent / "vectors"
+NAMES = list(json.loads((FOLDER / "manifest.json").read_text()))
+
+KINDS = {
+    FormatError: "format",
+    ChecksumError: "checksum",
+    UnsupportedVersion: "version",
+    ModelMismatch: "model",
+    LimitExceeded: "limit",
+}
+
+
+def vector(name: str) -> bytes:
+    return (FOLDER / f"{name}.nic").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def weights(model) -> bytes:
+    return models.SHIPPED.read_bytes()
+
+
+def check(data: bytes, weights: bytes, model) -> None:
+    v_hat, pixels = decode(data, weights)
+    header, chunks = container.read(data)
+    assert zlib.crc32(v_hat.astype("<i4").tobytes()) == header.latents_crc
+    np.testing.assert_array_equal(v_hat, codec.decode_latents(header, chunks, model))
+    expected = codec.decode_pixels(data, model=model)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_files_decode_alike(name, weights, model):
+    check(vector(name), weights, model)
+
+
+def test_the_example_of_the_document_decodes_alike(weights, model):
+    check(example(), weights, model)
+
+
+@pytest.mark.parametrize("shape", [(130, 5), (3, 150)])
+@pytest.mark.parametrize("lanes", [1, 128])
+def test_narrow_noise_decodes_alike(shape, lanes, weights, model):
+    # Single columns have steps without positions, noise at quality 100 has escapes on both sides.
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    check(codec.encode_pixels(pixels, 100, lanes=lanes, model=model), weights, model)
+
+
+@pytest.mark.parametrize(
+    "bits, symbols, stream",
+    [
+        ([], [], ""),
+        ([1], [1], "80"),
+        ([1] * 16, [1, 0] * 8, "AA A8"),
+        ([1, 3, 16, 16, 13], [1, 5, 48879, 0, 4660], "DB ED 11 11 09 19 6F"),
+        ([16] * 5, [32768] * 4 + [32767], "7F" + " FF" * 9),
+        ([16] * 5, [32768] * 4 + [32769], "80" + " 00" * 8 + " 01"),
+    ],
+)
+def test_streams_of_the_document(bits, symbols, stream):
+    decoder = RangeDecoder(bytes.fromhex(stream))
+    assert [decoder.raw(count) for count in bits] == symbols
+    decoder.finish()
+
+
+def with_new_checksums(data: bytes) -> bytes:
+    """The file with both CRCs made to match, if its header can be parsed at all."""
+    source = Source(data)
+    try:
+        source.take(15), source.varint(), source.varint(), source.take(4)
+        read_table_of_chunks(source)
+    except ValueError:
+        return data
+    head = data[: source.position]
+    body = data[source.position + 4 : -4]
+    return b"".join([head, zlib.crc32(head).to_bytes(4), body, zlib.crc32(body).to_bytes(4)])
+
+
+def damaged(data: bytes) -> list[bytes]:
+    """Every byte changed, doubled or removed, with checksums that show it and that do not."""
+    files = []
+    for at, byte in enumerate(data):
+        for new in ([byte ^ 0x01], [byte ^ 0x80], [byte, byte], []):
+            changed = data[:at] + bytes(new) + data[at + 1 :]
+            files += [changed, with_new_checksums(changed)]
+    return files
+
+
+def outcome_by_document(data: bytes, weights: bytes) -> str:
+    try:
+        decode(data, weights)
+    except ValueError as error:
+        return str(error).split(":")[0]
+    return "sound"
+
+
+def outcome_by_nic(data: bytes, model) -> str:
+    try:
+        codec.decode_latents(*container.read(data), model)
+    except NicError as error:
+        return KINDS[type(error)]
+    return "sound"
+
+
+def test_damaged_files_are_refused_for_the_same_kind_of_reason(weights, model):
+    for data in damaged(vector("one-pixel-q50")):
+        assert outcome_by_document(data, weights) == outcome_by_nic(data, model), data.hex(" ")

@@ -1,0 +1,86 @@
+"""Makes the golden files, their manifest and the example of format_spec.md:
+`python tests/vectors/make.py`.
+
+Only a new weight file or a new version of the format is a reason to run it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from nic import codec, container
+
+FOLDER = Path(__file__).parent
+SPEC = FOLDER.parents[1] / "format_spec.md"
+
+
+def picture(width: int, height: int, gray: bool = False) -> np.ndarray:
+    """A picture with ramps, an edge, a disc and texture, in integer arithmetic alone."""
+    y, x = np.mgrid[:height, :width]
+    planes = [3 * x + y, 2 * y + 40, 255 - 2 * x]
+    if gray:
+        planes = planes[:1]
+    pixels = np.stack(planes, axis=-1) % 256
+    pixels[(x - width // 2) ** 2 + (y - height // 2) ** 2 < (min(width, height) // 3) ** 2] += 90
+    pixels += ((x * 7919 + y * 104729) % 13)[:, :, None] - 6
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    return pixels[:, :, 0] if gray else pixels
+
+
+VECTORS = {
+    "rgb-48x33-q50": (picture(48, 33), 50, 1),
+    "rgb-48x33-q0": (picture(48, 33), 0, 1),
+    "rgb-48x33-q100": (picture(48, 33), 100, 1),
+    "gray-40x40-q60": (picture(40, 40, gray=True), 60, 1),
+    "lanes-100x70-q80": (picture(100, 70), 80, 4),
+    "tall-5x130-q40": (picture(5, 130), 40, 2),
+    "one-pixel-q50": (picture(1, 1), 50, 1),
+}
+"""Name: picture, quality, lanes."""
+
+
+def example() -> str:
+    """The spec's example: a file in hexadecimal, a line for each field."""
+    data = codec.encode_pixels(picture(5, 3), 30)
+    header, chunks = container.read(data)
+    names = ["magic", "version 1.0", "fingerprint", "quality_step", "flags", "width", "height"]
+    names += ["latents_crc", "chunk H, bytes", "chunk L, bytes, the last", "header_crc"]
+    sizes = [4, 1, 8, 1, 1, 1, 1, 4, 2, 2, 4]
+    names += ["data of H", "data of L", "data CRC"]
+    sizes += [*map(len, chunks.values()), 4]
+    assert sum(sizes) == len(data) and header.size == sum(sizes[:11])
+    lines, at = [], 0
+    for name, size in zip(names, sizes):
+        for row in range(at, at + size, 16):
+            part = data[row : min(row + 16, at + size)].hex(" ").upper()
+            lines.append(f"    {part:<48}{name}".rstrip())
+            name = ""
+        at += size
+    return "\n".join(lines)
+
+
+def main() -> None:
+    text = SPEC.read_text()
+    start = text.index("\n\n    89 4E 49 43 ", text.index("## Example file")) + 2
+    SPEC.write_text(text[:start] + example() + text[text.index("\n\n", start) :])
+    manifest = {}
+    for name, (pixels, quality, lanes) in VECTORS.items():
+        data = codec.encode_pixels(pixels, quality, lanes=lanes)
+        (FOLDER / f"{name}.nic").write_bytes(data)
+        header = container.read_header(data)
+        decoded = codec.decode_pixels(data)
+        error = float(np.mean((decoded.astype(float) - pixels) ** 2))
+        manifest[name] = {
+            "bytes": len(data),
+            "latents_crc": f"{header.latents_crc:08x}",
+            "mse": round(error, 2),
+            "mean": round(float(decoded.mean()), 2),
+        }
+    (FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
