@@ -52,9 +52,9 @@ __all__ = [
 def encode(image: Image.Image | np.ndarray, quality: float = 50.0, **options: Any) -> bytes:
     """Encode an image to the bytes of a .nic file.
 
-    image: a Pillow image of any mode, or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic file
-    cannot hold, such as transparency, is dropped with a `UserWarning`. quality: 0..100. `options` are
-    those of `nic.codec.encode_pixels`. Errors: InputError, LimitExceeded.
+    image: a Pillow image of any mode, or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic
+    file cannot hold, such as transparency, is dropped with a `UserWarning`. quality: 0..100.
+    `options` are those of `nic.codec.encode_pixels`. Errors: InputError, LimitExceeded.
     """
     import warnings
 
@@ -72,7 +72,7 @@ def encode(image: Image.Image | np.ndarray, quality: float = 50.0, **options: An
 def decode(data: bytes, **options: Any) -> Image.Image:
     """Decode a .nic file to a Pillow image of mode RGB or L.
 
-    `options` are those of `nic.codec.decode_pixels`. Errors: every kind of NicError but OutputError.
+    `options` are those of `nic.codec.decode_pixels`. Errors: any NicError but OutputError.
     """
     from PIL import Image
 

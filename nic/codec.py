@@ -30,11 +30,11 @@ def encode_pixels(
 ) -> bytes:
     """Encode an image to the bytes of a .nic file.
 
-    pixels: (H, W, 3) RGB or (H, W) gray, uint8; quality: 0..100, higher is better; lanes: range-coder
-    substreams, a power of two up to 128. Errors: InputError, LimitExceeded.
+    pixels: (H, W, 3) RGB or (H, W) gray, uint8; quality: 0..100, higher is better; lanes:
+    range-coder substreams, a power of two up to 128. Errors: InputError, LimitExceeded.
 
-    A `report` dict receives seconds by stage and the estimated and real numbers of bits; `progress` is
-    called with (steps done, steps in all) as the latents are coded.
+    A `report` dict receives seconds by stage and the estimated and real numbers of bits;
+    `progress` is called with (steps done, steps in all) as the latents are coded.
     """
     model = model or models.load()
     step = quality_step(quality)
@@ -149,7 +149,9 @@ def _synthesise(v_hat: np.ndarray, header: container.Header, model: Model) -> np
 def _estimated_bits(z_hat: np.ndarray, y: LatentCode, model: Model) -> float:
     """Bits by the densities: of y by the Gaussian itself, of z by its tables' frequencies."""
     # Few pairs of level and magnitude occur, so that each one's erfc is taken once.
-    pairs, counts = np.unique(np.abs(y.residuals).astype(np.int64) * SCALES + y.levels, return_counts=True)
+    pairs, counts = np.unique(
+        np.abs(y.residuals).astype(np.int64) * SCALES + y.levels, return_counts=True
+    )
     scales = scale_levels()
     bits_y = sum(
         count * gaussian_bits(pair // SCALES, scales[pair % SCALES])

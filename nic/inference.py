@@ -1,7 +1,7 @@
 """g_a, g_s and h_a in NumPy, from a weight file's arrays: all that coding on a CPU needs.
 
-The networks are those of `transforms.py`, where they are trained. Importing PyTorch takes longer than
-coding a photograph, and these layers are matrix products, which BLAS does as well. Arrays are
+The networks are those of `transforms.py`, where they are trained. Importing PyTorch takes longer
+than coding a photograph, and these layers are matrix products, which BLAS does as well. Arrays are
 float32, channels last: (H, W, C).
 """
 

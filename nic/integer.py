@@ -81,7 +81,7 @@ class Layer:
 
 
 def pixel_shuffle(x: np.ndarray) -> np.ndarray:
-    """(h, w, 4 c) -> (2 h, 2 w, c): channel 4 k + 2 dy + dx goes to row 2 i + dy, column 2 j + dx."""
+    """(h, w, 4 c) -> (2 h, 2 w, c): channel 4 k + 2 dy + dx to row 2 i + dy, column 2 j + dx."""
     h, w, channels = x.shape
     x = x.reshape(h, w, channels // 4, 2, 2).transpose(0, 3, 1, 4, 2)
     return x.reshape(2 * h, 2 * w, channels // 4)

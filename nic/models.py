@@ -45,11 +45,12 @@ class Model:
 
 @cache
 def load(path: str | Path | None = None) -> Model:
-    """Load a weight file, by default the shipped one.
+    """A weight file's model, by default the shipped one's; read once. Errors: InputError."""
+    return read(Path(path) if path else SHIPPED)
 
-    Errors: InputError where it cannot be read or is not a weight file of nic.
-    """
-    path = Path(path) if path else SHIPPED
+
+def read(path: Path) -> Model:
+    """Read a weight file; InputError where it cannot be read or is not one of nic."""
     try:
         data = path.read_bytes()
         # The container of safetensors: length of a JSON header, header, tensors.
@@ -67,7 +68,9 @@ def load(path: str | Path | None = None) -> Model:
     return Model(config, hashlib.sha256(data).digest()[:8], floats, prior)
 
 
-def save(path: Path, config: ModelConfig, floats: dict[str, np.ndarray], prior: IntegerPrior) -> None:
+def save(
+    path: Path, config: ModelConfig, floats: dict[str, np.ndarray], prior: IntegerPrior
+) -> None:
     """Write a weight file: float tensors, integer prior and configuration in one."""
     metadata = {"config": json.dumps(asdict(config))}
     tensors = {k: np.ascontiguousarray(v) for k, v in (floats | prior_to_tensors(prior)).items()}
@@ -76,7 +79,11 @@ def save(path: Path, config: ModelConfig, floats: dict[str, np.ndarray], prior: 
 
 def _layer_tensors(name: str, layer: Layer) -> dict[str, np.ndarray]:
     settings = np.array([layer.shift, layer.leaky, layer.limit], np.int32)
-    return {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias, f"{name}.settings": settings}
+    return {
+        f"{name}.weight": layer.weight,
+        f"{name}.bias": layer.bias,
+        f"{name}.settings": settings,
+    }
 
 
 def _tensors_layer(name: str, tensors: dict[str, np.ndarray]) -> Layer:
@@ -102,7 +109,7 @@ def prior_to_tensors(prior: IntegerPrior) -> dict[str, np.ndarray]:
 
 
 def prior_from_tensors(tensors: dict[str, np.ndarray]) -> IntegerPrior:
-    """Inverse of `prior_to_tensors`; KeyError or ValueError where something is missing or unsound."""
+    """Inverse of `prior_to_tensors`; KeyError or ValueError where one is missing or unsound."""
 
     def layers(kind: str) -> list[Layer]:
         count = sum(k.startswith(f"prior.{kind}.") and k.endswith(".weight") for k in tensors)

@@ -9,8 +9,8 @@ integer * 2**-bits):
     gains         GAIN_BITS                   v_hat, means of v LATENT_BITS
     1 / gain      INVERSE_BITS                scale index       SCALE_BITS
 
-With a 5x5 causal window, position (i, j) needs columns up to j + 2 of the two rows above and columns
-left of j in its own: all positions of equal t = j + 3 i can be decoded together.
+With a 5x5 causal window, position (i, j) needs columns up to j + 2 of the two rows above and
+columns left of j in its own: all positions of equal t = j + 3 i can be decoded together.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from nic.integer import ACTIVATION_MAX, Layer, pixel_shuffle, rounding_shift
+from nic import quantizer
 from nic.config import HYPER_STRIDE
+from nic.integer import ACTIVATION_MAX, Layer, pixel_shuffle, rounding_shift
 from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
 from nic.tables import SCALES, FrequencyTables
-from nic import quantizer
 
 CONTEXT_BITS = 9
 MEAN_BITS = 12
@@ -112,7 +112,7 @@ class IntegerPrior:
         return writer.finish()
 
     def decode_z(self, data: bytes, h: int, w: int) -> np.ndarray:
-        """Hyperlatent stream of an h x w latent grid -> z_hat (hz, wz, channels) float64 integers."""
+        """Hyperlatent stream of an h x w latent grid -> z_hat (hz, wz, channels), in float64."""
         hz, wz, channels = -(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), len(self.z_tables.lows)
         reader = SymbolReader(data)
         values = reader.read(self.z_tables, np.tile(np.arange(channels), hz * wz))
@@ -171,7 +171,7 @@ class IntegerPrior:
         return v_hat
 
     def hyper_sums(self, z_hat: np.ndarray, step: int, h: int, w: int) -> np.ndarray:
-        """What psi and the quality give to the first entropy layer's sums: (h, w, hidden) float64."""
+        """psi's and the quality's part of the first entropy layer's sums: (h, w, hidden)."""
         x = z_hat
         for layer in self.hyper[:-1]:
             x = pixel_shuffle(layer.grid(x))
@@ -179,7 +179,9 @@ class IntegerPrior:
         sums = psi @ self._matrices[0] + self.entropy[0].bias
         return sums + self.quality_bias[step].astype(np.float64)
 
-    def run(self, sums: np.ndarray, step: int, order: Iterable[Positions], code: Coder) -> np.ndarray:
+    def run(
+        self, sums: np.ndarray, step: int, order: Iterable[Positions], code: Coder
+    ) -> np.ndarray:
         """The serial loop of encoder and decoder: visits positions in `order`, asks `code` for the
         residuals there, and returns v_hat (h, w, M) int32."""
         h, w, _ = sums.shape
@@ -212,7 +214,7 @@ class IntegerPrior:
         return [psi, self.context.matrix(), phi, *rest]
 
     def _entropy_parameters(self, window: np.ndarray, sums: np.ndarray) -> np.ndarray:
-        """Causal windows (n, 12 M) and hyper sums (n, hidden) -> (n, 2 M) means and scale indices."""
+        """Causal windows (n, 12 M), hyper sums (n, hidden) -> (n, 2 M) means and scale indices."""
         _, context, first, *rest = self._matrices
         phi = self.context.finish(window @ context + self.context.bias)
         h = self.entropy[0].finish(phi @ first + sums)

@@ -53,7 +53,7 @@ class SymbolReader:
         self.decoders = [RangeDecoder(stream) for stream in _split(data, lanes)]
 
     def read(self, tables: FrequencyTables, indices: np.ndarray) -> np.ndarray:
-        """Values of one step, (n,) int64; FormatError where the stream ends or a value is too large."""
+        """Values of one step, (n,) int64; FormatError where it ends or a value is too large."""
         lanes = len(self.decoders)
         symbols = np.empty(len(indices), np.int64)
         escaped = {}

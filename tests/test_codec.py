@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from vectors.make import VECTORS, picture
 
 import nic
 from nic import codec, container, models
 from nic.errors import ChecksumError, InputError, LimitExceeded, ModelMismatch, NicError
 from nic.evaluation.metrics import psnr
-from vectors.make import VECTORS, picture
 
 FOLDER = Path(__file__).parent / "vectors"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
@@ -181,7 +181,9 @@ def test_arrays_that_are_no_image_are_refused(pixels):
         codec.encode_pixels(pixels, 50)
 
 
-@pytest.mark.parametrize("options", [{"quality": 101}, {"quality": -1}, {"quality": 50, "lanes": 3}])
+@pytest.mark.parametrize(
+    "options", [{"quality": 101}, {"quality": -1}, {"quality": 50, "lanes": 3}]
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError):
         codec.encode_pixels(picture(4, 4), **options)

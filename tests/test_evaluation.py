@@ -85,9 +85,7 @@ class TestMsSsim:
         b = np.clip(a + np.random.default_rng(1).normal(0, 20, a.shape), 0, 255).astype(np.uint8)
         x, y = a.astype(float), b.astype(float)
         _, fine = ssim_by_definition(x, y)
-        coarse, _ = ssim_by_definition(
-            *(v.reshape(17, 2, 13, 2).mean(axis=(1, 3)) for v in (x, y))
-        )
+        coarse, _ = ssim_by_definition(*(v.reshape(17, 2, 13, 2).mean(axis=(1, 3)) for v in (x, y)))
         share = 1.0001 / (0.0448 + 0.2856)
         expected = fine ** (0.0448 * share) * coarse ** (0.2856 * share)
         assert metrics.ms_ssim(a, b) == pytest.approx(expected, abs=1e-12)

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import numpy as np
+from vectors.make import picture
 
 from nic import codec, container
-from vectors.make import picture
 
 SPEC = (Path(__file__).parents[1] / "format_spec.md").read_text()
 

@@ -28,7 +28,9 @@ def convolve_int64(x, layer):
         for j in range(w):
             window = padded[i : i + kh, j : j + kw].transpose(2, 0, 1)
             acc = (layer.weight.astype(np.int64) * window).sum((1, 2, 3)) + layer.bias
-            value = np.clip((acc + (1 << layer.shift - 1)) >> layer.shift, -layer.limit, layer.limit)
+            value = np.clip(
+                (acc + (1 << layer.shift - 1)) >> layer.shift, -layer.limit, layer.limit
+            )
             result[i, j] = np.where(value < 0, value >> 3, value) if layer.leaky else value
     return result
 

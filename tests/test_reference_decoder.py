@@ -8,12 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from nic import codec, container, models
-from nic.errors import ChecksumError, FormatError, LimitExceeded, ModelMismatch, NicError
-from nic.errors import UnsupportedVersion
 from reference_decoder import RangeDecoder, Source, decode, read_table_of_chunks
 from test_format_spec import example
+
+from nic import codec, container, models
+from nic.errors import (
+    ChecksumError,
+    FormatError,
+    LimitExceeded,
+    ModelMismatch,
+    NicError,
+    UnsupportedVersion,
+)
 
 FOLDER = Path(__file__).parent / "vectors"
 NAMES = list(json.loads((FOLDER / "manifest.json").read_text()))

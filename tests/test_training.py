@@ -40,7 +40,14 @@ def pictures(tmp_path_factory):
 
 def settings(pictures, out, **changes):
     base = TrainConfig(
-        data=str(pictures), out=str(out), model="tiny", steps=6, batch=2, crop=64, warmup=2, device="cpu"
+        data=str(pictures),
+        out=str(out),
+        model="tiny",
+        steps=6,
+        batch=2,
+        crop=64,
+        warmup=2,
+        device="cpu",
     )
     return dataclasses.replace(base, **changes)
 
@@ -88,15 +95,15 @@ def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path, monkeypat
     run = Run(settings(pictures, tmp_path), torch.device("cpu"))
     run.train_step(0.0)
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
-    monkeypatch.setattr(run.dataset, "batch", lambda n, rng: np.full((n, 3, 64, 64), np.nan, np.float32))
+    monkeypatch.setattr(
+        run.dataset, "batch", lambda n, rng: np.full((n, 3, 64, 64), np.nan, np.float32)
+    )
     run.train_step(0.0)
     for name, value in run.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
 def test_two_processes_train_one_model(pictures, tmp_path):
-    train(settings(pictures, tmp_path, steps=1))  # makes the cache
-    (tmp_path / "checkpoint.pt").unlink()
     options = settings(pictures, tmp_path, steps=2, processes=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nic.training.loop._worker", worker_with_tiny)
@@ -124,7 +131,9 @@ def test_flags_override_the_config_file(tmp_path):
     (tmp_path / "run.toml").write_text('data = "here"\nlr = 0.5\nbatch = 3\n')
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    parsed = command.parse(parser.parse_args(["--config", str(tmp_path / "run.toml"), "--batch", "4"]))
+    parsed = command.parse(
+        parser.parse_args(["--config", str(tmp_path / "run.toml"), "--batch", "4"])
+    )
     assert (parsed.data, parsed.lr, parsed.batch) == ("here", 0.5, 4)
     (tmp_path / "run.toml").write_text("speed = 9\n")
     with pytest.raises(InputError, match="no option 'speed'"):
@@ -137,7 +146,21 @@ def test_settings_that_make_no_sense_are_refused(bad):
         TrainConfig(data="x", **bad)
 
 
+def test_files_that_are_no_checkpoint_of_this_model_are_refused(pictures, tmp_path):
+    (tmp_path / "text.pt").write_text("garbage")
+    torch.save({"model": 1}, tmp_path / "other.pt")
+    for name in ("text.pt", "other.pt", "none.pt"):
+        with pytest.raises(InputError, match=name):
+            export(tmp_path / name, tmp_path / "out.safetensors")
+    train(settings(pictures, tmp_path, steps=1))
+    config.CONFIGS["tiny"] = dataclasses.replace(TINY, N=8)
+    with pytest.raises(InputError, match="another model"):
+        Run(settings(pictures, tmp_path), torch.device("cpu"))
+
+
 def test_a_folder_without_usable_images_is_refused(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match="no image"):
         Run(settings(tmp_path, tmp_path / "run"), torch.device("cpu"))
+    with pytest.raises(InputError, match="no such folder"):
+        Run(settings(tmp_path / "none", tmp_path / "run"), torch.device("cpu"))

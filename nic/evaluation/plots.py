@@ -59,12 +59,26 @@ def rate_distortion(
         for name, points in curves.items():
             bpp, decibels = zip(*points)
             front = name == "nic"
-            axes.plot(bpp, decibels, color=COLOURS[name], marker="o", markersize=4 if front else 3,
-                      linewidth=2.4 if front else 1.4, label=name, zorder=3 if front else 2)
+            axes.plot(
+                bpp,
+                decibels,
+                color=COLOURS[name],
+                marker="o",
+                markersize=4 if front else 3,
+                linewidth=2.4 if front else 1.4,
+                label=name,
+                zorder=3 if front else 2,
+            )
         for name, style in zip(published or {}, (":", "-.", "--", "-")):
             bpp, decibels = zip(*published[name])
-            axes.plot(bpp, decibels, color="#8c8c8c", linewidth=1.1, linestyle=style,
-                      label=f"{name} (published)")
+            axes.plot(
+                bpp,
+                decibels,
+                color="#8c8c8c",
+                linewidth=1.1,
+                linestyle=style,
+                label=f"{name} (published)",
+            )
         axes.set(xlabel="bits per pixel", ylabel=LABELS[measure], title=title)
         _show_useful_range(axes, curves)
         axes.legend(loc="lower right")

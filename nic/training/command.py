@@ -15,7 +15,9 @@ from nic.training.config import TrainConfig
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag for each field, and --config for a TOML file of the same keys."""
-    parser.add_argument("--config", metavar="FILE", help="TOML file of these options; flags override it")
+    parser.add_argument(
+        "--config", metavar="FILE", help="TOML file of these options; flags override it"
+    )
     for option in fields(TrainConfig):
         flag, text = "--" + option.name.replace("_", "-"), option.metadata["help"]
         if option.type == "bool":

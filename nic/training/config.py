@@ -19,11 +19,15 @@ class TrainConfig:
     """Settings of one run; the help texts say what each is."""
 
     data: str = field(metadata={"help": "folder of training images"})
-    out: str = _option("runs/nic-1", "folder of checkpoints, log and pixel cache; a run found there is resumed")
+    out: str = _option(
+        "runs/nic-1", "folder of checkpoints, log and pixel cache; a run found there is resumed"
+    )
     model: str = _option("nic-1", f"architecture: {', '.join(CONFIGS)}")
     minutes: float = _option(60.0, "budget: the learning rate reaches zero when it is spent")
     steps: int = _option(0, "budget in optimiser steps instead of minutes, when above 0")
-    processes: int = _option(1, "processes whose gradients are averaged; on a CPU each takes one thread")
+    processes: int = _option(
+        1, "processes whose gradients are averaged; on a CPU each takes one thread"
+    )
     batch: int = _option(6, "crops a step in each process")
     crop: int = _option(256, "side of a crop in pixels, a multiple of 64")
     lr: float = _option(1e-3, "highest learning rate")
@@ -32,7 +36,9 @@ class TrainConfig:
     ema: float = _option(0.999, "decay of the averaged weights, which are what is exported")
     seed: int = _option(0, "seed of weights, crops and noise")
     checkpoint_minutes: float = _option(5.0, "minutes between checkpoints")
-    eval_data: str = _option("", "folder of images to code as real files while training; none: no such evaluation")
+    eval_data: str = _option(
+        "", "folder of images to code as real files while training; none: no such evaluation"
+    )
     eval_minutes: float = _option(15.0, "minutes between evaluations on real files")
     eval_images: int = _option(4, "images of eval_data to code each time")
     device: str = _option("auto", "auto, cpu or cuda")

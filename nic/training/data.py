@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from nic import images
 from nic.errors import InputError
 
 
@@ -51,7 +52,10 @@ class CropDataset:
 
 def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
     """(width, height, offset) of each image in the cache, which is made where it is missing."""
-    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in Image.registered_extensions())
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    known = Image.registered_extensions()
+    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in known)
     index = cache / "index.json"
     if index.exists():
         stored = json.loads(index.read_text())
@@ -61,8 +65,9 @@ def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
     sizes, offset = [], 0
     with open(cache / "pixels.u8", "wb") as out:
         for name in tqdm(names, desc="decoding training images", disable=None):
-            with Image.open(folder / name) as image:
-                pixels = np.asarray(image.convert("RGB"))
+            pixels, _ = images.load(folder / name)
+            if pixels.ndim == 2:
+                pixels = np.repeat(pixels[:, :, None], 3, axis=2)
             out.write(pixels.tobytes())
             sizes.append((pixels.shape[1], pixels.shape[0], offset))
             offset += pixels.size
@@ -75,8 +80,8 @@ def principal_components(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first components of the training images' blocks, for the transforms to start from.
 
-    Returns (count, 3, block, block) orthonormal components, largest variance first, and the (count,)
-    root mean squares of their coefficients, pixels in 0..1 less one half.
+    Returns (count, 3, block, block) orthonormal components, largest variance first, and the
+    (count,) root mean squares of their coefficients, pixels in 0..1 less one half.
     """
     size = 3 * block * block
     moment = np.zeros((size, size))

@@ -30,8 +30,8 @@ class _LowerBound(torch.autograd.Function):
 
 
 def gaussian_bits(residual: Tensor, scales: Tensor) -> Tensor:
-    """Bits of `residual` under a zero-mean Gaussian of standard deviation `scales`, convolved with a
-    unit box (Balle et al. 2018, sec. 3). Same shape as the arguments."""
+    """Bits of `residual` under a zero-mean Gaussian of standard deviation `scales`, convolved with
+    a unit box (Balle et al. 2018, sec. 3). Same shape as the arguments."""
     scales = _LowerBound.apply(scales, SCALE_MIN)
     magnitude = residual.abs()
     upper = torch.special.ndtr((0.5 - magnitude) / scales)

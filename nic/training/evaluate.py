@@ -14,16 +14,20 @@ from nic.training.model import TrainableModel
 QUALITIES = (10.0, 35.0, 60.0, 85.0)
 
 
-def real_files(model: TrainableModel, scratch: Path, folder: Path, count: int) -> list[dict[str, float]]:
-    """Mean bpp, PSNR (dB) and estimated bpp over the first `count` images of a folder, by quality."""
+def real_files(
+    model: TrainableModel, scratch: Path, folder: Path, count: int
+) -> list[dict[str, float]]:
+    """Mean bpp, PSNR (dB) and estimated bpp over a folder's first `count` images, by quality."""
     export_model(model, scratch)
-    exported = models.load.__wrapped__(scratch)
+    exported = models.read(scratch)
     pictures = [images.load(path)[0] for path in sorted(folder.iterdir())[:count]]
     points = []
     for quality in QUALITIES:
         rows = [_code(pixels, quality, exported) for pixels in pictures]
         bpp, estimated, quality_db = np.mean(rows, axis=0)
-        points.append({"quality": quality, "bpp": bpp, "estimated_bpp": estimated, "psnr": quality_db})
+        points.append(
+            {"quality": quality, "bpp": bpp, "estimated_bpp": estimated, "psnr": quality_db}
+        )
     return points
 
 

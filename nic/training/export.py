@@ -23,6 +23,7 @@ from nic.prior import (
     IntegerPrior,
 )
 from nic.tables import SCALE_MIN, TAIL, FrequencyTables, gaussian_tables, scale_levels
+from nic.training.checkpoint import read_checkpoint
 from nic.training.model import TrainableModel
 
 PSI_BITS = PHI_BITS = HIDDEN_BITS = 10
@@ -34,11 +35,8 @@ Z_MAX = 255
 
 def export(checkpoint: Path, out: Path) -> None:
     """Write the weight file of a checkpoint's averaged weights."""
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        config = ModelConfig(**state["model_config"])
-    except (OSError, KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{checkpoint}: not a checkpoint of nic ({error})") from error
+    state = read_checkpoint(checkpoint)
+    config = ModelConfig(**state["model_config"])
     model = TrainableModel(config)
     model.load_state_dict(state["average"])
     export_model(model, out)
@@ -59,7 +57,9 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
     """The model's prior in fixed point."""
     gains = _gains(model)
     h_s, parameters = model.h_s, model.entropy_parameters
-    hidden = [_layer(layer, HIDDEN_BITS, HIDDEN_BITS, leaky=True) for layer in parameters.layers[1:-1]]
+    hidden = [
+        _layer(layer, HIDDEN_BITS, HIDDEN_BITS, leaky=True) for layer in parameters.layers[1:-1]
+    ]
     first = _layer(parameters.layers[0], PSI_BITS, HIDDEN_BITS, leaky=True)
     steps = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
     # The first layer's sums have HIDDEN_BITS + shift fraction bits.
@@ -109,7 +109,12 @@ def _layer(layer: nn.Conv2d, bits_in: int, bits_out: int, leaky: bool) -> Layer:
 
 
 def _fixed_point(
-    weight: Tensor, bias: Tensor, bits_in: int, bits_out: int, leaky: bool, limit: int = ACTIVATION_MAX
+    weight: Tensor,
+    bias: Tensor,
+    bits_in: int,
+    bits_out: int,
+    leaky: bool,
+    limit: int = ACTIVATION_MAX,
 ) -> Layer:
     """The finest int16 weights whose largest fits."""
     weight, bias = weight.double().numpy(), bias.double().numpy()
@@ -136,9 +141,9 @@ def _head_layer(layer: nn.Conv2d) -> Layer:
     """The last layer, which gives means of u and, in place of log-scales, scale indices."""
     M = len(layer.weight) // 2
     # Outputs have SCALE_BITS; the means' rows are scaled up to give MEAN_BITS.
-    factors = torch.cat([
-        torch.full((M,), 2.0 ** (MEAN_BITS - SCALE_BITS)), torch.full((M,), 1 / _log_ratio())
-    ]).double()
+    factors = torch.cat(
+        [torch.full((M,), 2.0 ** (MEAN_BITS - SCALE_BITS)), torch.full((M,), 1 / _log_ratio())]
+    ).double()
     weight = layer.weight.data.double() * factors[:, None, None, None]
     bias = layer.bias.data.double() * factors
     bias[M:] -= math.log(SCALE_MIN) / _log_ratio()

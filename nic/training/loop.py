@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import socket
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from nic.config import CONFIGS, LATENT_STRIDE
+from nic.errors import InputError
+from nic.training.checkpoint import read_checkpoint, write_checkpoint
 from nic.training.config import TrainConfig
 from nic.training.data import CropDataset, principal_components
 from nic.training.evaluate import real_files
@@ -35,7 +36,11 @@ class Run:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.step, self.elapsed = 0, 0.0
         torch.manual_seed(config.seed)
+        if self.rank:  # the first process decodes the images, the others find them decoded
+            dist.barrier()
         self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop)
+        if self.world > 1 and not self.rank:
+            dist.barrier()
         self.model = TrainableModel(CONFIGS[config.model]).to(device)
         self.criterion = RateDistortion(self.model.config)
         self.checkpoint = self.folder / "checkpoint.pt"
@@ -112,7 +117,6 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint whole or not at all."""
         state = {
-            "config": dataclasses.asdict(self.config),
             "model_config": dataclasses.asdict(self.model.config),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -120,12 +124,12 @@ class Run:
             "step": self.step,
             "elapsed": self.elapsed,
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        write_checkpoint(self.checkpoint, state)
 
     def load(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        state = read_checkpoint(self.checkpoint, self.device)
+        if state["model_config"] != dataclasses.asdict(self.model.config):
+            raise InputError(f"{self.checkpoint}: a run of another model; choose another --out")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"]):
@@ -172,8 +176,8 @@ def evaluate(run: Run, log: RunLog) -> None:
 def launch(config: TrainConfig) -> None:
     """`train` in `config.processes` processes, whose gradients are averaged.
 
-    On a CPU each process takes one thread: two such processes train 1.4 times as fast as one process
-    of two threads. With CUDA each takes a GPU.
+    On a CPU each process takes one thread: two such processes train 1.4 times as fast as one
+    process of two threads. With CUDA each takes a GPU.
     """
     if config.processes == 1:
         train(config)

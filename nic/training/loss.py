@@ -24,8 +24,8 @@ class RateDistortion:
         return self.low * self.ratio**s
 
     def __call__(self, output: Output, x: Tensor, s: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch and its measurements: means over the crops, on which `bpp_low`, `mse_low`,
-        `bpp_high` and `mse_high` are the lower and upper half of the batch's qualities."""
+        """Loss of a batch and its measurements, means over the crops: of which `bpp_low`, `mse_low`
+        are over the lower, `bpp_high`, `mse_high` over the upper half of the batch's qualities."""
         pixels = x.shape[2] * x.shape[3]
         bpp_z = output.bits_z / pixels
         bpp = output.bits_y / pixels + bpp_z

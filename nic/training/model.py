@@ -1,7 +1,7 @@
 """The trainable model: transforms and a float version of the prior.
 
 nic-1 is the joint autoregressive and hierarchical prior of Minnen et al. 2018 with one set of
-weights for all qualities. With std the latents' standard deviations (a constant) and gain(s) learned:
+weights for all qualities. With std, the latents' standard deviations, constant and gain(s) learned:
 
     x -> g_a -> y,  u = y / std,  v = y * gain(s)        v is what is rounded
     u -> h_a -> z -> round -> h_s -> psi
@@ -157,7 +157,11 @@ class TrainableModel(nn.Module):
             sums = F.conv2d(psi.float(), first.weight[:, :split], first.bias)
             sums = (sums + self.entropy_parameters.quality(s)).permute(0, 2, 3, 1)
         context = self.context.taps().transpose(1, 2).flatten(1)
-        matrices = [context, first.weight[:, split:, 0, 0], *(layer.weight[:, :, 0, 0] for layer in rest)]
+        matrices = [
+            context,
+            first.weight[:, split:, 0, 0],
+            *(layer.weight[:, :, 0, 0] for layer in rest),
+        ]
         matrices[-1] = matrices[-1][:M]
         matrices = [matrix.bfloat16() for matrix in matrices]
         biases = [self.context.above.bias, None, *(layer.bias for layer in rest)]

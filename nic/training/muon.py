@@ -36,7 +36,9 @@ class Muon(torch.optim.Optimizer):
         rank = dist.get_rank() if dist.is_initialized() else 0
         for group in self.param_groups:
             params = group["params"]
-            updates = torch.zeros(sum(p.numel() for p in params), dtype=torch.bfloat16, device=params[0].device)
+            updates = torch.zeros(
+                sum(p.numel() for p in params), dtype=torch.bfloat16, device=params[0].device
+            )
             owners = _balance([p.numel() for p in params], world)
             at = 0
             for p, owner in zip(params, owners):

@@ -1,0 +1,34 @@
+"""Checkpoints of a training run: written whole or not at all, read without trusting them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nic.errors import InputError
+
+ENTRIES = {"model_config", "model", "average", "optimizers", "step", "elapsed"}
+"""`average` holds the weights that are exported; `elapsed` is in seconds."""
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replace the checkpoint at `path`."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint's entries; InputError where it is none."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # on a foreign file the unpickler raises whatever it trips over
+        raise InputError(f"{path}: not a checkpoint of nic") from error
+    if not isinstance(state, dict) or not ENTRIES <= state.keys():
+        raise InputError(f"{path}: not a checkpoint of nic")
+    return state
