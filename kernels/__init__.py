@@ -1,4 +1,4 @@
-"""The exact prior on a GPU: the same integers as `nic.prior`, for many grids of latents in lockstep.
+"""The exact prior on a GPU: the integers of `nic.prior`, for many grids of latents in lockstep.
 
 One file a kernel, each with its reference first, then the kernel, then its launcher:
 

@@ -108,7 +108,8 @@ def network_row(
     traffic = (moved * sum(counts) + weights * len(counts)) / elapsed
     return (
         f"{h:3}x{w:<4} {batch:5} {path:7} {1e6 * elapsed / len(counts):9.1f} {batch / elapsed:8.1f}"
-        f" {rate / 1e9:8.0f} ({rate / flops:5.1%}) {traffic / 1e9:10.1f} ({traffic / bandwidth:5.1%})"
+        f" {rate / 1e9:8.0f} ({rate / flops:5.1%})"
+        f" {traffic / 1e9:10.1f} ({traffic / bandwidth:5.1%})"
     )
 
 

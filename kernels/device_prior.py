@@ -25,8 +25,9 @@ StepCoder = Callable[[int, Tensor], Tensor]
 class DevicePrior:
     """An `IntegerPrior` on a device: the same integers, for a batch of grids in lockstep.
 
-    device: "cuda", "cuda:1", ... or "cpu". Kernels are Triton's; where those cannot run, PyTorch does
-    the same, slower, and a RuntimeWarning says why. `triton=False` asks for PyTorch.
+    device: "cuda", "cuda:1", ... or "cpu". Kernels are Triton's; where those cannot run, PyTorch
+    does the same, slower, and a RuntimeWarning says why. `triton=False` asks for PyTorch.
+    RuntimeError where a CUDA device is asked for and there is none.
     """
 
     def __init__(
@@ -154,8 +155,8 @@ def _positions(h: int, w: int, step: int) -> Positions:
 def _grid(layer: DenseLayer, x: Tensor) -> Tensor:
     """`nic.integer.Layer.grid` of 3x3: (h, w, in) -> (h, w, out) float64, zeros beyond the border.
 
-    Products of matrices, not a convolution: those of GPU libraries may transform their inputs, which
-    is not exact.
+    Products of matrices, not a convolution: those of GPU libraries may transform their inputs,
+    which is not exact.
     """
     h, w, channels = x.shape
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))

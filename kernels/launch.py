@@ -1,7 +1,7 @@
 """What all launchers share: Triton where it is installed, and checks of their arguments.
 
-Triton masks nothing by itself: a tensor of another dtype, layout or device than a kernel was written
-for gives wrong integers or a dead process, not an error.
+Triton checks nothing by itself: a tensor of another dtype, layout or device than a kernel was
+written for gives wrong integers or a dead process, not an error.
 """
 
 from __future__ import annotations

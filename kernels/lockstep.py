@@ -1,7 +1,7 @@
 """Which positions of which grids are decoded together.
 
-The positions of all grids with equal t = j + 3 i form step t (see `nic.prior`). They are listed once,
-by (t, grid, i), so that a kernel finds a step's work in one slice and knows nothing of grids.
+The positions of all grids with equal t = j + 3 i form step t (see `nic.prior`). They are listed
+once, by (t, grid, i), so that a kernel finds a step's work in one slice and knows nothing of grids.
 
 u_hat of all grids stands in one array of rows of M channels: each grid has two rows of zeros above
 it and two columns of zeros on either side, where windows reach over its border.
@@ -27,8 +27,8 @@ class Lockstep:
     sizes: Sequence[tuple[int, int]]
     """(h, w) of each grid."""
     cells: Tensor
-    """(4, positions) int32: row of u_hat of the window's top left corner; rows of u_hat from one row
-    of the grid to the next; row of sums and v_hat; quality step."""
+    """(4, positions) int32: row of u_hat of the window's top left corner; rows of u_hat from one
+    row of the grid to the next; row of sums and v_hat; quality step."""
     starts: np.ndarray
     """(steps * grids + 1,) int32: where each step's positions of each grid begin in `cells`."""
     padded: int

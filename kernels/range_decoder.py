@@ -1,8 +1,8 @@
-"""One step's residuals from range-coded lanes: `nic.symbols.SymbolReader` for many streams at once.
+"""One step's residuals from range-coded lanes: `nic.symbols.SymbolReader` for many streams.
 
-Each lane of each grid is a range decoder of its own (`nic.range_coder`), in a vector of lanes that one
-program of the GPU decodes together. Damaged streams are noted, and reported at the end: until then a
-lane goes on with symbols that mean nothing, but stays within its table and its bytes.
+Each lane of each grid is a range decoder of its own (`nic.range_coder`), in a vector of lanes that
+one program of the GPU decodes together. Damaged streams are noted, and reported at the end: until
+then a lane goes on with symbols that mean nothing, but stays within its table and its bytes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.launch import check, constexpr, jit, require, tl, triton
+from kernels.launch import check, constexpr, jit, require, tl
 from nic.errors import FormatError
-from nic.range_coder import PRECISION
-from nic.symbols import VALUE_MAX, SymbolReader, _split
+from nic.range_coder import PRECISION, check_end
+from nic.symbols import VALUE_MAX, SymbolReader, split_lanes
 from nic.tables import FrequencyTables
 
 AHEAD = 4
@@ -29,8 +29,6 @@ MESSAGES = {
     TOO_LARGE: f"a decoded value is beyond +-{VALUE_MAX}",
 }
 
-# --- Reference -----------------------------------------------------------------------------------
-#
 # A symbol is a search in its table (12 dependent reads for the longest, 2217 entries) and about 20
 # integer operations; all tables are 77 kB, which the first cache level holds. Nothing is parallel
 # within a lane: at about a microsecond a symbol, a step of one image with one lane and 1700 coded
@@ -47,8 +45,6 @@ def read_reference(
     residuals[coded] = reader.read(tables, levels[coded])
     return residuals
 
-
-# --- Kernel --------------------------------------------------------------------------------------
 
 _PRECISION, _VALUE_MAX = constexpr(PRECISION), constexpr(VALUE_MAX)
 _AHEAD, _MIN_RANGE = constexpr(AHEAD), constexpr(2**24)
@@ -197,6 +193,8 @@ def decode_kernel(
             size = tl.load(tables_ptr + level + 1) - tl.load(tables_ptr + level) - 2
             symbol = tl.load(residuals_ptr + k, mask=active, other=0) - low
             active = active & (symbol == size)
+            # Fewer lanes than threads: several threads read what one of them is to overwrite.
+            tl.debug_barrier()
             value, state = _read_escape(data_ptr, state, end, low, size, active)
             tl.store(residuals_ptr + k, value, mask=active)
 
@@ -207,8 +205,6 @@ def decode_kernel(
     tl.store(positions_ptr + own, position)
     tl.store(errors_ptr + own, errors)
 
-
-# --- Launcher ------------------------------------------------------------------------------------
 
 BLOCK = 1024
 
@@ -231,7 +227,7 @@ class DeviceReader:
     ):
         require(device)
         self.device, self.skip_below, self.grids = device, skip_below, len(streams)
-        self.pieces = [_split(data, n) for data, n in zip(streams, lanes, strict=True)]
+        self.pieces = [split_lanes(data, n) for data, n in zip(streams, lanes, strict=True)]
         self.search = int(tables.sizes.max()).bit_length()
         self.data, self.positions, self.ends, self.codes = self._streams(max(lanes))
         self.ranges = torch.full_like(self.codes, 2**32 - 1)
@@ -242,7 +238,7 @@ class DeviceReader:
         )
 
     def _streams(self, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All bytes (uint8) and, as (grids, lanes) int64, where each lane is, ends, and its code."""
+        """All bytes (uint8); where each lane is and ends, and its code, (grids, lanes) int64."""
         at = 0
         positions, ends, codes = (np.zeros((self.grids, most), np.int64) for _ in range(3))
         for g, pieces in enumerate(self.pieces):
@@ -287,20 +283,12 @@ class DeviceReader:
 
     def finish(self) -> None:
         """FormatError unless every lane was sound and was used up exactly."""
-        state = torch.stack([self.errors.long(), self.codes, self.ranges, self.positions, self.ends])
+        state = [self.errors.long(), self.codes, self.ranges, self.positions, self.ends]
+        state = torch.stack(state).cpu()
         for g, pieces in enumerate(self.pieces):
             for lane, piece in enumerate(pieces):
                 errors, code, range_, position, end = state[:, g, lane].tolist()
                 for flag, message in MESSAGES.items():
                     if errors & flag:
                         raise FormatError(message)
-                _check_end(piece, code, range_, shifts=position - AHEAD - end + len(piece))
-
-
-def _check_end(stream: bytes, code: int, range_: int, shifts: int) -> None:
-    """FormatError unless the encoder would have ended its stream here; see the specification."""
-    if len(stream) == shifts:
-        return
-    low = (stream[-1] << 24) - code
-    if len(stream) != shifts + 1 or not 0 < low <= 2**32 - range_ or code >= 2**24:
-        raise FormatError("bytes after the coded symbols")
+                check_end(piece, position - AHEAD - end + len(piece), code, range_)

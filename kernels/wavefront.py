@@ -1,8 +1,8 @@
 """One step of the exact prior: entropy parameters of all positions that can be decoded together.
 
-Integers as in `nic.prior`; weights and activations int16, products and sums float64: each partial sum
-is an integer below 2**52 (`nic.integer.Layer` checks it), hence exact in any order of adding up.
-float32 would not be, nor is it by the tensor cores' shortened float32.
+Integers as in `nic.prior`; weights and activations int16, products and sums float64: each partial
+sum is an integer below 2**52 (`nic.integer.Layer` checks it), hence exact in any order. In float32,
+let alone the tensor cores' shortened one, it would not be.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Network:
 
     context: DenseLayer
     entropy: list[DenseLayer]
-    """The first takes phi alone: what psi, bias and quality give to its sums is known beforehand."""
+    """The first takes phi alone: its sums start from what psi, bias and quality give to them."""
     modifiers: Tensor
     """(steps, 2 M) int32: gains, then scale offsets, as the head's outputs stand."""
     inverses: Tensor
@@ -103,10 +103,8 @@ class Network:
         return self.inverses.shape[1]
 
 
-# --- Reference -----------------------------------------------------------------------------------
-#
 # With n positions, M = 320 channels, 192 context features and 384 hidden units, a step multiplies
-#     context 12 M x 192, then 192 x 384, 384 x 384, 384 x 2 M: 1.2 million multiply-adds a position,
+#     context 12 M x 192, then 192 x 384, 384 x 384, 384 x 2 M: 1.2 million multiply-adds each,
 # and moves, beside 2.4 MB of int16 weights (which a GPU's L2 cache keeps from step to step),
 #     per position 12 M int16 of u_hat, 384 float64 of sums, 2 M int32 of parameters: 13 kB.
 # 16 positions, a whole step of a 768x512 image, are 37 MFLOP: under a microsecond's work, so that
@@ -159,8 +157,6 @@ def update_reference(
     u_hat[corner + 2 * width + 2] = scaled.clamp(-ACTIVATION_MAX, ACTIVATION_MAX).short()
 
 
-# --- Kernels -------------------------------------------------------------------------------------
-
 _CORNER, _WIDTH, _LATENT, _QUALITY = map(constexpr, (CORNER, WIDTH, LATENT, QUALITY))
 _MEAN_SHIFT, _CONTEXT_SHIFT = constexpr(MEAN_SHIFT), constexpr(CONTEXT_SHIFT)
 _SCALE_BITS, _LATENT_BITS = constexpr(SCALE_BITS), constexpr(LATENT_BITS)
@@ -177,6 +173,13 @@ def _rounding_shift(values, SHIFT: tl.constexpr):
 @jit()
 def _clip(values, low, high):
     return tl.minimum(tl.maximum(values, low), high)
+
+
+@jit()
+def _entropy_parameter(value, modifier, is_mean):
+    mean = _rounding_shift(value * modifier, _MEAN_SHIFT)
+    level = _clip(_rounding_shift(value + modifier, _SCALE_BITS), 0, _MAX_LEVEL)
+    return tl.where(is_mean, mean, level)
 
 
 @jit(
@@ -225,7 +228,8 @@ def layer_kernel(
 
     # Where each position's inputs are: a row of x of its own, or windows with TAPS rows.
     if TAPS > 1:
-        row = tl.load(cells_ptr + _CORNER * cells_stride + slots, mask=in_step, other=0).to(tl.int64)
+        row = tl.load(cells_ptr + _CORNER * cells_stride + slots, mask=in_step, other=0)
+        row = row.to(tl.int64)
         width = tl.load(cells_ptr + _WIDTH * cells_stride + slots, mask=in_step, other=0)
     else:
         row = slots.to(tl.int64)
@@ -254,10 +258,7 @@ def layer_kernel(
         quality = tl.load(cells_ptr + _QUALITY * cells_stride + slots, mask=in_step, other=0)
         at = modifiers_ptr + quality[:, None] * OUT + outs[None, :]
         modifier = tl.load(at, mask=in_both, other=0).to(tl.int64)
-        mean = _rounding_shift(value * modifier, _MEAN_SHIFT)
-        level = _clip(_rounding_shift(value + modifier, _SCALE_BITS), 0, _MAX_LEVEL)
-        is_mean = (outs < M)[None, :]
-        value = tl.where(is_mean, mean, level)
+        value = _entropy_parameter(value, modifier, (outs < M)[None, :])
         # Means of all positions come first, then levels.
         plane = tl.where(outs < M, 0, count * M - M)
         out_at = slots[:, None] * M + (plane + outs)[None, :]
@@ -301,8 +302,6 @@ def update_kernel(
     scaled = _clip(scaled, -_ACTIVATION_MAX, _ACTIVATION_MAX).to(tl.int16)
     tl.store(u_hat_ptr + (corner + 2 * width + 2) * M + channels, scaled, mask=valid)
 
-
-# --- Launchers -----------------------------------------------------------------------------------
 
 BLOCK_POSITIONS, BLOCK_IN, BLOCK_OUT = 16, 64, 32
 """Small blocks: a step of one image has few positions, and should still fill the GPU."""

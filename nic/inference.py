@@ -7,6 +7,7 @@ float32, channels last: (H, W, C).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,8 +15,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from nic.config import BASE_STEP, LATENT_STRIDE, LEAKY_SLOPE, Z_START_SCALE, ModelConfig
 
-WINDOW_BYTES = 2**23
-"""Windows of a convolution are gathered in pieces of about this size, which fit a CPU's cache."""
+WINDOW = 128
+"""Side, in latent positions, of the regions into which large images are divided."""
+
+GATHER_BYTES = 2**23
+"""A convolution's taps are gathered in pieces of about this size, which fit a CPU's cache."""
 
 
 class Networks:
@@ -41,6 +45,27 @@ class Networks:
 
     def analyse(self, x: np.ndarray, s: float) -> np.ndarray:
         """g_a: pixels -0.5..0.5, (H, W, 3), sides multiples of 16 -> u (H / 16, W / 16, M)."""
+        h, w = x.shape[0] // LATENT_STRIDE, x.shape[1] // LATENT_STRIDE
+        u = np.empty((h, w, self.config.M), np.float32)
+        for core, window, inner in windows(h, w, self._reach):
+            u[core] = self._analyse(x[_pixels(window)], s)[inner]
+        return u
+
+    def synthesise(self, u_hat: np.ndarray, s: float) -> np.ndarray:
+        """g_s: decoded u (h, w, M) -> pixels (16 h, 16 w, 3), not yet clipped to -0.5..0.5."""
+        h, w, _ = u_hat.shape
+        x_hat = np.empty((h * LATENT_STRIDE, w * LATENT_STRIDE, 3), np.float32)
+        for core, window, inner in windows(h, w, self._reach):
+            x_hat[_pixels(core)] = self._synthesise(u_hat[window], s)[_pixels(inner)]
+        return x_hat
+
+    @property
+    def _reach(self) -> int:
+        """Latent positions that a network sees beyond its own, in each direction."""
+        # A block reaches one position of its grid, and so does the layer between the grids.
+        return self.config.coarse_blocks + (self.config.fine_blocks + 2) // 2
+
+    def _analyse(self, x: np.ndarray, s: float) -> np.ndarray:
         h = self._conv("g_a.head", unshuffle(x, 8)) * self._gain("g_a.fine_gain", s)
         h = self._blocks("g_a.fine", self.config.fine_blocks, h)
         h = self._conv("g_a.down", h, stride=2) * self._gain("g_a.coarse_gain", s)
@@ -48,8 +73,7 @@ class Networks:
         y = unshuffle(x, LATENT_STRIDE) @ self._block_matrix + self.tensors["g_a.linear.bias"]
         return (y + self._conv("g_a.tail", h)) / self.std
 
-    def synthesise(self, u_hat: np.ndarray, s: float) -> np.ndarray:
-        """g_s: decoded u (h, w, M) -> pixels (16 h, 16 w, 3), not yet clipped to -0.5..0.5."""
+    def _synthesise(self, u_hat: np.ndarray, s: float) -> np.ndarray:
         x = self._conv("g_s.head", u_hat) * self._gain("g_s.coarse_gain", s)
         x = self._blocks("g_s.coarse", self.config.coarse_blocks, x)
         x = shuffle(self._conv("g_s.up", x), 2) * self._gain("g_s.fine_gain", s)
@@ -97,16 +121,48 @@ class Networks:
             out += bias
             return out.reshape(h, w, -1)
         padded = np.pad(x, ((k // 2, k // 2), (k // 2, k // 2), (0, 0)))
-        windows = sliding_window_view(padded, (k, k), (0, 1))[::stride, ::stride]
-        windows = windows.transpose(0, 1, 3, 4, 2)
-        h, w = windows.shape[:2]
+        taps = sliding_window_view(padded, (k, k), (0, 1))[::stride, ::stride]
+        taps = taps.transpose(0, 1, 3, 4, 2)
+        h, w = taps.shape[:2]
         out = np.empty((h, w, matrix.shape[1]), np.float32)
-        rows = max(1, WINDOW_BYTES // (4 * w * len(matrix)))
+        rows = max(1, GATHER_BYTES // (4 * w * len(matrix)))
         for top in range(0, h, rows):
-            piece = windows[top : top + rows].reshape(-1, len(matrix))
+            piece = taps[top : top + rows].reshape(-1, len(matrix))
             out[top : top + rows] = (piece @ matrix).reshape(-1, w, matrix.shape[1])
         out += bias
         return out
+
+
+Region = tuple[slice, slice]
+
+
+def windows(h: int, w: int, margin: int) -> Iterator[tuple[Region, Region, Region]]:
+    """Regions of an h x w grid that are computed one at a time, to bound memory.
+
+    Yields each region's core, the window to compute it from, `margin` wider where the grid goes on,
+    and the core's place within the window.
+    """
+    for top in range(0, h, WINDOW):
+        for left in range(0, w, WINDOW):
+            corner, end = (top, left), (min(top + WINDOW, h), min(left + WINDOW, w))
+            outer = [max(0, a - margin) for a in corner]
+            stop = [min(b + margin, size) for b, size in zip(end, (h, w))]
+            yield (
+                _region(corner, end),
+                _region(outer, stop),
+                _region(
+                    [a - o for a, o in zip(corner, outer)], [b - o for b, o in zip(end, outer)]
+                ),
+            )
+
+
+def _region(corner: Sequence[int], end: Sequence[int]) -> Region:
+    return slice(corner[0], end[0]), slice(corner[1], end[1])
+
+
+def _pixels(region: Region) -> Region:
+    """A region of the latents' grid in pixels."""
+    return tuple(slice(r.start * LATENT_STRIDE, r.stop * LATENT_STRIDE) for r in region)
 
 
 def relu(x: np.ndarray) -> np.ndarray:

@@ -119,14 +119,22 @@ class RangeDecoder:
 
     def finish(self) -> None:
         """Raises FormatError unless the stream is the one `RangeEncoder` makes of these symbols."""
-        supplied = self._position + _AHEAD - len(self._data)
-        if supplied < _AHEAD and not (supplied == _AHEAD - 1 and self._last_byte_needed()):
-            raise FormatError("bytes after the coded symbols")
+        stream, shifts = self._data[:-_AHEAD], self._position - _AHEAD
+        check_end(stream, shifts, self._code, self._range)
 
-    def _last_byte_needed(self) -> bool:
-        """Whether a shorter value, or a smaller one as long, would have missed the interval."""
-        low = (self._data[-_AHEAD - 1] << 24) - self._code
-        return 0 < low <= 2**32 - self._range and self._code < _MIN_RANGE
+
+def check_end(stream: bytes, shifts: int, code: int, range_: int) -> None:
+    """Raises FormatError unless an encoder would have ended its stream here.
+
+    shifts: times the range was shifted so far; code, range_: the decoder's state.
+    """
+    if len(stream) == shifts:
+        return
+    # One byte more is right where a shorter value, or a smaller one as long, would have missed the
+    # interval.
+    low = (stream[-1] << 24) - code
+    if len(stream) != shifts + 1 or not 0 < low <= 2**32 - range_ or code >= _MIN_RANGE:
+        raise FormatError("bytes after the coded symbols")
 
 
 def _uniform(count: int) -> range:

@@ -50,7 +50,7 @@ class SymbolReader:
     """Decodes what `SymbolWriter` wrote, step by step."""
 
     def __init__(self, data: bytes, lanes: int = 1):
-        self.decoders = [RangeDecoder(stream) for stream in _split(data, lanes)]
+        self.decoders = [RangeDecoder(stream) for stream in split_lanes(data, lanes)]
 
     def read(self, tables: FrequencyTables, indices: np.ndarray) -> np.ndarray:
         """Values of one step, (n,) int64; FormatError where it ends or a value is too large."""
@@ -93,7 +93,8 @@ def _read_escape(decoder: RangeDecoder, size: int) -> int:
     return -m if below else size - 1 + m
 
 
-def _split(data: bytes, lanes: int) -> list[bytes]:
+def split_lanes(data: bytes, lanes: int) -> list[bytes]:
+    """The substreams of a stream that `SymbolWriter` wrote; FormatError where they do not fit."""
     if lanes == 1:
         return [data]
     lengths, at = [], 0

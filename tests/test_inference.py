@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nic import inference
 from nic.config import ModelConfig
 from nic.inference import Networks, shuffle, unshuffle
 
@@ -45,3 +46,14 @@ def test_shuffles_are_those_of_torch(n):
     expected = torch.nn.functional.pixel_shuffle(torch.from_numpy(x).permute(2, 0, 1), n)
     np.testing.assert_array_equal(shuffle(x, n), expected.permute(1, 2, 0))
     np.testing.assert_array_equal(unshuffle(shuffle(x, n), n), x)
+
+
+def test_windows_leave_no_seam(trained, monkeypatch):
+    tensors = {name: value.numpy() for name, value in trained.state_dict().items()}
+    networks = Networks(SMALL, tensors)
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (320, 208, 3)).astype(np.float32)
+    whole = networks.analyse(x, 0.5)
+    image = networks.synthesise(whole, 0.5)
+    monkeypatch.setattr(inference, "WINDOW", 6)
+    np.testing.assert_allclose(networks.analyse(x, 0.5), whole, atol=1e-5)
+    np.testing.assert_allclose(networks.synthesise(whole, 0.5), image, atol=1e-6)

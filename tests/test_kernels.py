@@ -6,6 +6,7 @@ finds. Neither sees races between threads.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from test_prior import latents, oracle, prior  # noqa: E402, F401
 
 from kernels import bench, launch, range_decoder, wavefront  # noqa: E402
 from kernels.device_prior import DevicePrior  # noqa: E402
@@ -24,7 +27,6 @@ from nic.integer import Layer  # noqa: E402
 from nic.prior import TAPS, wavefronts  # noqa: E402
 from nic.symbols import SymbolReader, SymbolWriter  # noqa: E402
 from nic.tables import gaussian_tables  # noqa: E402
-from test_prior import latents, oracle, prior  # noqa: E402, F401
 
 CPU = torch.device("cpu")
 HAS_GPU = torch.cuda.is_available()
@@ -59,18 +61,18 @@ def test_in_the_interpreter():
 
 
 def random_network(M, phi, hidden, device, rng):
-    """Weights over the whole of int16, shifts that keep activations large, extreme gains."""
+    """Weights over the whole of int16, shifts that keep activations large but mostly unclipped."""
 
     def layer(outputs, inputs, taps, shift, leaky, limit=32767):
         weight = rng.integers(-32768, 32768, (outputs, inputs, 1, taps)).astype(np.int16)
         weight[0], weight[-1] = 32767, -32768
-        bias = rng.integers(-(2**36), 2**36, outputs)
+        bias = rng.integers(-(2 ** (shift + 12)), 2 ** (shift + 12), outputs)
         return DenseLayer.of(Layer(weight, bias, shift, leaky, limit), device)
 
     first = layer(hidden, phi, 1, 17, True)
     return Network(
         layer(phi, M, len(TAPS), 19, False),
-        [first, layer(hidden, hidden, 1, 18, True), layer(2 * M, hidden, 1, 14, False, 2**18 - 1)],
+        [first, layer(hidden, hidden, 1, 16, True), layer(2 * M, hidden, 1, 15, False, 2**18 - 1)],
         torch.from_numpy(
             np.concatenate(
                 [rng.integers(1, 2**26, (256, M)), rng.integers(-(2**13), 2**13, (256, M))], 1
@@ -115,7 +117,7 @@ def random_step(network, sizes, device, rng):
     cells = max((cells for _, cells in lockstep.steps()), key=lambda c: c.shape[1])
     hidden = network.entropy[0].weight.shape[1]
     positions = lockstep.cells.shape[1]
-    sums = torch.from_numpy(rng.integers(-(2**36), 2**36, (positions, hidden))).double()
+    sums = torch.from_numpy(rng.integers(-(2**29), 2**29, (positions, hidden))).double()
     u_hat = torch.from_numpy(rng.integers(-32767, 32768, (lockstep.padded, network.M))).short()
     return cells, sums.to(device), u_hat.to(device)
 
@@ -127,8 +129,8 @@ def test_one_step_equals_int64_arithmetic(M, phi, hidden, device):
     # 19 positions: more than one block, and the second not full.
     cells, sums, u_hat = random_step(network, [(7, 40), (12, 60)], device, rng)
     expected = int64_parameters(network, cells, sums, u_hat)
-    assert cells.shape[1] == 19 and np.abs(expected[0]).max() > 2**18
-    assert len(np.unique(expected[1])) > 20
+    assert cells.shape[1] == 19 and np.abs(expected[0]).max() > 2**16
+    assert len(np.unique(expected[1])) > 30
     result = wavefront.parameters(network, cells, sums, u_hat)
     np.testing.assert_array_equal(result.cpu().numpy(), expected)
 
@@ -191,9 +193,6 @@ def test_kernels_need_a_gpu():
         DevicePrior(None, "cuda")
 
 
-# --- The range decoder ---
-
-
 def coded_steps(counts, M, lanes, seed):
     """Random levels of some steps of one grid, their residuals, and the stream of these."""
     rng = np.random.default_rng(seed)
@@ -254,16 +253,13 @@ def test_damage_is_found_where_the_cpu_finds_it(device):
     for data in damaged:
         try:
             expected = on_cpu(data)
-        except FormatError:
+        except FormatError as error:
             errors += 1
-            with pytest.raises(FormatError):
+            with pytest.raises(FormatError, match=re.escape(str(error))):
                 on_device(data)
         else:
             np.testing.assert_array_equal(on_device(data), expected)
     assert errors > 6
-
-
-# --- The whole loop ---
 
 
 @pytest.fixture(scope="module")
@@ -355,9 +351,6 @@ def test_lockstep_of_one_grid_is_its_wavefronts(size):
     expected = [rows * size[1] + columns for rows, columns in wavefronts(*size)]
     assert len(steps) == len(expected)
     assert all(map(np.array_equal, steps, expected))
-
-
-# --- On a GPU, or for one ---
 
 
 @needs_gpu

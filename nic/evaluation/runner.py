@@ -94,7 +94,10 @@ def main(args: argparse.Namespace) -> int:
     output = args.output or Path("runs/eval") / args.folder.resolve().name
     tasks = plan(find_images(args.folder), codecs, args.qualities, args.model)
     measured = measure_missing(
-        tasks, output / "points.jsonl", args.jobs, lambda rows, n: tqdm(rows, total=n, unit="point")
+        tasks,
+        output / "points.jsonl",
+        args.jobs,
+        lambda rows, n: tqdm(rows, total=n, unit="point", disable=None),
     )
     settings = {codec.name: codec.settings for codec in codecs}
     text = summary.write(measured, settings, output, args.folder.resolve().name)
