@@ -42,6 +42,19 @@ def test_golden_files_decode_to_the_same_latents_and_picture(name, model):
     assert error == pytest.approx(expected["mse"], rel=0.02, abs=0.3)
 
 
+@pytest.mark.parametrize("name", VECTORS)
+def test_golden_latents_encode_to_the_same_bytes(name, model):
+    data = (FOLDER / f"{name}.nic").read_bytes()
+    header, chunks = container.read(data)
+    h, w = -(-header.height // 16), -(-header.width // 16)
+    z_hat = model.prior.decode_z(chunks["H"], h, w)
+    v_hat = codec.decode_latents(header, chunks, model)
+    assert model.prior.encode_z(z_hat) == chunks["H"]
+    y = model.prior.encode_y(v_hat / 64, z_hat, header.quality_step, header.lanes)
+    assert y.stream == chunks["L"]
+    np.testing.assert_array_equal(y.v_hat, v_hat)
+
+
 @pytest.mark.parametrize(
     "environment",
     [
