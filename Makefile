@@ -8,7 +8,7 @@ BIN = .venv/bin
 venv: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
@@ -16,5 +16,8 @@ venv: .venv/installed
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-demo: venv
+# What the demo needs: neither PyTorch nor anything for tests.
+demo:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[eval]'
 	$(BIN)/python -m nic.evaluation.demo

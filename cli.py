@@ -123,7 +123,7 @@ def encode(args: argparse.Namespace) -> None:
 
     pixels, notes = images.load(sys.stdin.buffer if args.input == files.STREAM else args.input)
     output = args.output or files.default_output(args.input, ".nic")
-    files.check_output(output, args.force)
+    files.check_output(output, args.input, args.force)
     for note in notes:
         _say(args, f"warning: {args.input}: {note}")
     from nic import codec
@@ -150,12 +150,14 @@ def decode(args: argparse.Namespace) -> None:
     """`nic decode`."""
     from nic import container, images
 
-    output = args.output or files.default_output(args.input, f".{args.format or 'png'}")
+    output = args.output or files.default_output(
+        args.input, f".{(args.format or 'png').lstrip('.')}"
+    )
     with _about(args.input):
         data = files.read(args.input)
         container.read(data)  # a broken file is refused before anything heavy is loaded
     format = images.format_for(args.format or ("png" if output == files.STREAM else output))
-    files.check_output(output, args.force)
+    files.check_output(output, args.input, args.force)
     from nic import codec
 
     model, report = _model(args), {}
@@ -238,7 +240,7 @@ def export(args: argparse.Namespace) -> None:
     files.check_target(output, args.force)
     from nic.training.export import export
 
-    export(args.checkpoint, output)
+    export(args.checkpoint, output, args.force)
 
 
 def _of_module(name: str) -> tuple[Callable, Callable]:
@@ -262,7 +264,7 @@ COMMANDS = {
 
 
 class Version(argparse.Action):
-    """Prints version, model and device, which are looked up only then."""
+    """Prints version and model, which is looked up only then."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         import nic
@@ -273,7 +275,7 @@ class Version(argparse.Action):
             name = f"{model.config.name} ({model.fingerprint.hex()})"
         except InputError as error:
             name = f"none ({error})"
-        print(f"nic {nic.__version__}\nmodel {name}\ndevice cpu")
+        print(f"nic {nic.__version__}\nmodel {name}")
         parser.exit()
 
 
@@ -286,7 +288,7 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--version", action=Version, nargs=0, help="print version, model and device, and exit"
+        "--version", action=Version, nargs=0, help="print version and model, and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for name, (help, fill, run) in COMMANDS.items():

@@ -59,10 +59,13 @@ def encode(image: Image.Image | np.ndarray, quality: float = 50.0, **options: An
     import warnings
 
     import numpy as np
+    from PIL import Image
 
     from nic import codec, images
 
-    if not isinstance(image, np.ndarray):
+    if not isinstance(image, (np.ndarray, Image.Image)):
+        raise InputError(f"a Pillow image or an array is wanted, not {type(image).__name__}")
+    if isinstance(image, Image.Image):
         image, dropped = images.from_pil(image)
         for message in dropped:
             warnings.warn(message, stacklevel=2)
@@ -70,7 +73,7 @@ def encode(image: Image.Image | np.ndarray, quality: float = 50.0, **options: An
 
 
 def decode(data: bytes, **options: Any) -> Image.Image:
-    """Decode a .nic file to a Pillow image of mode RGB or L.
+    """Decode a .nic file, given as bytes or the like, to a Pillow image of mode RGB or L.
 
     `options` are those of `nic.codec.decode_pixels`. Errors: any NicError but OutputError.
     """
@@ -78,7 +81,7 @@ def decode(data: bytes, **options: Any) -> Image.Image:
 
     from nic import codec
 
-    return Image.fromarray(codec.decode_pixels(data, **options))
+    return Image.fromarray(codec.decode_pixels(_bytes(data), **options))
 
 
 def info(source: bytes | str | os.PathLike) -> Header:
@@ -89,7 +92,9 @@ def info(source: bytes | str | os.PathLike) -> Header:
     """
     from nic import container
 
-    return container.read_header(source if isinstance(source, bytes) else _read(source))
+    if isinstance(source, (str, os.PathLike)):
+        return container.read_header(_read(source, container.MAX_HEADER_SIZE))
+    return container.read_header(_bytes(source))
 
 
 def open(path: str | os.PathLike, **options: Any) -> Image.Image:
@@ -97,8 +102,18 @@ def open(path: str | os.PathLike, **options: Any) -> Image.Image:
     return decode(_read(path), **options)
 
 
-def _read(path: str | os.PathLike) -> bytes:
+def _bytes(data: Any) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        return bytes(memoryview(data))
+    except TypeError as error:
+        raise InputError(
+            f"the bytes of a .nic file are wanted, not {type(data).__name__}"
+        ) from error
+
+
+def _read(path: str | os.PathLike, count: int = -1) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(count)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

@@ -108,9 +108,13 @@ def latents_crc(v_hat: np.ndarray) -> int:
 
 def quality_step(quality: float) -> int:
     """Quality 0..100 -> the nearest of the header's 256 steps."""
-    if not 0 <= quality <= 100:
-        raise InputError(f"quality {quality} is not within 0..100")
-    return int(quality * (QUALITY_STEPS - 1) / 100 + 0.5)
+    try:
+        value = float(quality)
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise InputError(f"quality {quality!r} is not a number within 0..100")
+    return int(value * (QUALITY_STEPS - 1) / 100 + 0.5)
 
 
 def _checked_size(pixels: np.ndarray) -> tuple[int, int]:

@@ -27,14 +27,17 @@ def read(name: str) -> bytes:
     """All of a file or of standard input; raises InputError, which leaves out the name."""
     try:
         return sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
-    except OSError as error:
-        raise InputError(error.strerror or str(error)) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise InputError(getattr(error, "strerror", None) or str(error)) from error
 
 
-def check_output(name: str, overwrite: bool) -> None:
-    """`check_target`, or for standard output refuse a terminal; raises OutputError."""
+def check_output(name: str, source: str, overwrite: bool) -> None:
+    """`check_target`, and refuse the input itself; for standard output refuse a terminal. Raises
+    OutputError."""
     if name != STREAM:
         check_target(name, overwrite)
+        if source != STREAM and os.path.exists(name) and os.path.samefile(name, source):
+            raise OutputError(f"{name}: is the input")
     elif sys.stdout.isatty():
         raise OutputError("standard output is a terminal: redirect it, or name a file with -o")
 

@@ -17,7 +17,6 @@ from PIL import ExifTags, Image, ImageCms
 
 from nic import container
 from nic.errors import InputError, LimitExceeded, NicError
-from nic.files import write_atomic
 
 PIXEL_MODES = {
     **dict.fromkeys(("1", "L"), "L"),
@@ -62,6 +61,18 @@ SAVE_OPTIONS = {
 """For formats that by Pillow's default would visibly lose what was just decoded."""
 
 
+def find(folder: str | Path) -> list[Path]:
+    """Files directly in a folder whose extension is of an image, by name; InputError if none."""
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    known = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    paths = sorted(Path(folder).iterdir())
+    found = [path for path in paths if path.suffix.lower() in known and path.is_file()]
+    if not found:
+        raise InputError(f"{folder}: no images in it")
+    return found
+
+
 def load(source: str | Path | BinaryIO) -> tuple[np.ndarray, list[str]]:
     """Read an image from a path or a binary file.
 
@@ -74,6 +85,8 @@ def load(source: str | Path | BinaryIO) -> tuple[np.ndarray, list[str]]:
         file = open(source, "rb")
     except OSError as error:
         raise InputError(f"{source}: {error.strerror or error}") from error
+    except ValueError as error:  # a name with a null character
+        raise InputError(f"{source}: {error}") from error
     with file:
         return _load(file, source)
 
@@ -94,6 +107,8 @@ def _load(file: BinaryIO, name: str | Path) -> tuple[np.ndarray, list[str]]:
 
 def from_pil(image: Image.Image) -> tuple[np.ndarray, list[str]]:
     """As `load`, from a Pillow image."""
+    if 0 in image.size:
+        raise InputError("the image has no pixels")
     container.check_size(*image.size)
     notes: list[str] = []
     with _reading():
@@ -256,10 +271,3 @@ def to_bytes(pixels: np.ndarray, format: str) -> bytes:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"Pillow cannot write this image as {format}: {error}") from error
     return file.getvalue()
-
-
-def save(
-    pixels: np.ndarray, target: str | Path, format: str | None = None, overwrite: bool = False
-) -> None:
-    """Write pixels as an image file, whole or not at all; the format goes by the extension."""
-    write_atomic(target, to_bytes(pixels, format or format_for(target)), overwrite)

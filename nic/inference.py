@@ -133,6 +133,50 @@ class Networks:
         return out
 
 
+def check_tensors(config: ModelConfig, tensors: dict[str, np.ndarray]) -> None:
+    """ValueError unless `tensors` are just the arrays that the configuration's networks need."""
+    expected = _shapes(config)
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or name not in expected or tensors[name].shape != expected[name]:
+            raise ValueError(f"tensor {name} is missing, unknown or of another shape")
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(f"tensor {name} holds numbers that are not finite")
+
+
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all arrays of the networks."""
+    N, M, C = config.N, config.M, config.hyper_channels
+    convolutions = {
+        "g_a.linear": (M, 3, LATENT_STRIDE, LATENT_STRIDE),
+        "g_a.head": (N, 3 * 64, 1, 1),
+        "g_a.down": (N, N, 3, 3),
+        "g_a.tail": (M, N, 1, 1),
+        "g_s.linear": (3 * LATENT_STRIDE**2, M, 1, 1),
+        "g_s.head": (N, M, 1, 1),
+        "g_s.up": (4 * N, N, 1, 1),
+        "g_s.tail": (3 * 64, N, 1, 1),
+        "h_a.head": (C, 2 * M, 1, 1),
+        "h_a.down1": (C, C, 5, 5),
+        "h_a.down2": (config.z_channels, C, 5, 5),
+    }
+    blocks = {"h_a.block": C}
+    for side in ("g_a", "g_s"):
+        blocks |= {f"{side}.fine.{k}": N for k in range(config.fine_blocks)}
+        blocks |= {f"{side}.coarse.{k}": N for k in range(config.coarse_blocks)}
+    for name, n in blocks.items():
+        convolutions[f"{name}.layers.0"] = (n // 2, n, 1, 1)
+        convolutions[f"{name}.layers.2"] = (n // 2, n // 2, 3, 3)
+        convolutions[f"{name}.layers.4"] = (n, n // 2, 1, 1)
+    gains = {f"{side}.{grid}_gain": N for side in ("g_a", "g_s") for grid in ("fine", "coarse")}
+    gains["h_a.gain"] = M
+    return (
+        {f"{name}.weight": shape for name, shape in convolutions.items()}
+        | {f"{name}.bias": shape[:1] for name, shape in convolutions.items()}
+        | {f"{name}.values": (config.anchors, n) for name, n in gains.items()}
+        | {"std": (1, M, 1, 1)}
+    )
+
+
 Region = tuple[slice, slice]
 
 

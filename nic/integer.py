@@ -48,6 +48,10 @@ class Layer:
     limit: int = ACTIVATION_MAX
 
     def __post_init__(self):
+        if self.weight.dtype != np.int16 or self.weight.ndim != 4 or self.bias.dtype != np.int64:
+            raise ValueError("fixed-point layer of another type than int16 weights, int64 bias")
+        if self.bias.shape != self.weight.shape[:1] or not 0 < self.limit < 2**31:
+            raise ValueError("fixed-point layer of inconsistent shape or limit")
         magnitudes = np.abs(self.weight.astype(np.int64)).reshape(len(self.weight), -1).sum(1)
         largest = int((magnitudes * ACTIVATION_MAX + np.abs(self.bias)).max())
         if largest >= SUM_LIMIT or not 0 <= self.shift < 48:

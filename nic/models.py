@@ -17,7 +17,8 @@ import safetensors.numpy
 
 from nic.config import ModelConfig
 from nic.errors import InputError
-from nic.inference import Networks
+from nic.files import write_atomic
+from nic.inference import Networks, check_tensors
 from nic.integer import Layer
 from nic.prior import IntegerPrior
 from nic.tables import FrequencyTables
@@ -50,31 +51,47 @@ def load(path: str | Path | None = None) -> Model:
 
 
 def read(path: Path) -> Model:
-    """Read a weight file; InputError where it cannot be read or is not one of nic."""
+    """Read a weight file; InputError where it cannot be read or is not a sound one of nic."""
     try:
         data = path.read_bytes()
-        # The container of safetensors: length of a JSON header, header, tensors.
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        tensors = safetensors.numpy.load(data)
+        # A safetensors file: length of a JSON header, header, tensors.
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         fields = json.loads(header["__metadata__"]["config"])
         fields["entropy_channels"] = tuple(fields["entropy_channels"])
-        tensors = safetensors.numpy.load(data)
+        config = ModelConfig(**fields)
         prior = prior_from_tensors(tensors)
         floats = {k: v for k, v in tensors.items() if not k.startswith("prior.")}
-        config = ModelConfig(**fields)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: not a weight file of nic ({error})") from error
+        _check_channels(config, prior)
+        check_tensors(config, floats)
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path}: not a weight file") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a sound weight file of nic ({error})") from error
     return Model(config, hashlib.sha256(data).digest()[:8], floats, prior)
 
 
+def _check_channels(config: ModelConfig, prior: IntegerPrior) -> None:
+    """ValueError unless the prior is one for the configuration's latents and hyperlatents."""
+    found = prior.gains.shape[1], len(prior.z_tables.lows)
+    if found != (config.M, config.z_channels):
+        raise ValueError(f"a prior of {found} channels, not {(config.M, config.z_channels)}")
+
+
 def save(
-    path: Path, config: ModelConfig, floats: dict[str, np.ndarray], prior: IntegerPrior
+    path: Path,
+    config: ModelConfig,
+    floats: dict[str, np.ndarray],
+    prior: IntegerPrior,
+    overwrite: bool = False,
 ) -> None:
-    """Write a weight file: float tensors, integer prior and configuration in one."""
+    """Write a weight file, float tensors, integer prior and configuration in one. OutputError."""
     metadata = {"config": json.dumps(asdict(config))}
     tensors = {k: np.ascontiguousarray(v) for k, v in (floats | prior_to_tensors(prior)).items()}
-    safetensors.numpy.save_file(tensors, path, metadata)
+    write_atomic(path, safetensors.numpy.save(tensors, metadata), overwrite)
 
 
 def _layer_tensors(name: str, layer: Layer) -> dict[str, np.ndarray]:

@@ -15,7 +15,9 @@ columns left of j in its own: all positions of equal t = j + 3 i can be decoded 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -24,7 +26,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nic import quantizer
-from nic.config import HYPER_STRIDE
+from nic.config import HYPER_STRIDE, QUALITY_STEPS
 from nic.integer import ACTIVATION_MAX, Layer, pixel_shuffle, rounding_shift
 from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
 from nic.tables import SCALES, FrequencyTables
@@ -64,6 +66,38 @@ class LatentCode(NamedTuple):
     """uint8 scale levels."""
 
 
+_lock, _running = threading.Lock(), 0
+_limits: threadpool_limits | None = None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """BLAS on one thread: the loop's products are small, and a second costs more than it gives.
+
+    The number of threads is the process's: the first loop to begin sets it, and the last to end
+    restores it.
+    """
+    global _running, _limits
+    with _lock:
+        if not _running:
+            _limits = threadpool_limits(1, "blas")
+        _running += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _running -= 1
+            if not _running:
+                _limits.restore_original_limits()
+
+
+def _check_table(name: str, table: np.ndarray, channels: int, low: int, high: int) -> None:
+    """ValueError unless a table is int32 (steps, channels) within low..high - 1."""
+    shape = QUALITY_STEPS, channels
+    if table.dtype != np.int32 or table.shape != shape or table.min() < low or table.max() >= high:
+        raise ValueError(f"{name} of another type, shape or range")
+
+
 def wavefronts(h: int, w: int, progress: Progress | None = None) -> Iterator[Positions]:
     """Positions of an h x w grid by t = j + 3 i, from the top down within each t."""
     steps = w + 3 * (h - 1)
@@ -73,12 +107,6 @@ def wavefronts(h: int, w: int, progress: Progress | None = None) -> Iterator[Pos
             yield rows, t - 3 * rows
         if progress:
             progress(t + 1, steps)
-
-
-def raster(h: int, w: int) -> Iterator[Positions]:
-    """Positions one by one: not the order of the format, but it must give the same integers."""
-    for k in range(h * w):
-        yield np.array([k // w]), np.array([k % w])
 
 
 @dataclass(frozen=True)
@@ -103,6 +131,32 @@ class IntegerPrior:
     z_tables: FrequencyTables
     skip_below: int
     """Residuals of lower scale levels are zero and not coded."""
+
+    def __post_init__(self):
+        """ValueError unless all parts fit together and stay within the bounds of exactness."""
+        M, z_channels = self.context.weight.shape[1], self.hyper[0].weight.shape[1]
+        psi, phi = len(self.hyper[-1].weight), len(self.context.weight)
+        inputs = [z_channels, *(len(layer.weight) // 4 for layer in self.hyper[:-1])]
+        inputs += [psi + phi, *(len(layer.weight) for layer in self.entropy[:-1])]
+        layers = [*self.hyper, *self.entropy]
+        hidden = [*layers[:-1], self.context]
+        sound = (
+            [layer.weight.shape[1] for layer in layers] == inputs
+            and len(self.entropy[-1].weight) == 2 * M
+            and self.context.weight.shape[2:] == (1, len(TAPS))
+            and all(layer.limit <= ACTIVATION_MAX for layer in hidden)
+            and self.entropy[-1].limit <= HEAD_LIMIT
+            and len(self.residual_tables.lows) == SCALES
+            and len(self.z_tables.lows) == z_channels
+            and 0 <= self.skip_below <= SCALES
+        )
+        if not sound:
+            raise ValueError("layers and tables of the prior do not fit together")
+        _check_table("gains", self.gains, M, 1, 2**26)
+        _check_table("inverses", self.inverses, M, 0, 2**29)
+        _check_table("scale_offsets", self.scale_offsets, M, -(2**24), 2**24)
+        hidden_channels = len(self.entropy[0].weight)
+        _check_table("quality_bias", self.quality_bias, hidden_channels, -(2**31), 2**31)
 
     def encode_z(self, z_hat: np.ndarray) -> bytes:
         """(hz, wz, channels) integers -> hyperlatent stream, position by position."""
@@ -189,13 +243,12 @@ class IntegerPrior:
         gain, inverse = self.gains[step].astype(np.float64), self.inverses[step].astype(np.float64)
         v_hat = np.zeros((h, w, M), np.int32)
         width = w + 4
-        u_hat = np.zeros(((h + 2) * width, M))
+        u_hat = np.zeros(((h + 2) * width, M), np.int16)
         taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
-        # One thread: these products are small, and a second thread costs more than it gives.
-        with threadpool_limits(1, "blas"):
+        with _one_thread():
             for rows, columns in order:
                 corner = rows * width + columns
-                window = u_hat[corner[:, None] + taps].reshape(len(rows), -1)
+                window = u_hat[corner[:, None] + taps].reshape(len(rows), -1).astype(np.float64)
                 head = self._entropy_parameters(window, sums[rows, columns])
                 means = rounding_shift(head[:, :M] * gain, MEAN_BITS + GAIN_BITS - LATENT_BITS)
                 levels = rounding_shift(head[:, M:] + self.scale_offsets[step], SCALE_BITS)

@@ -42,8 +42,11 @@ class FrequencyTables:
     lows: np.ndarray
 
     def __post_init__(self):
+        tables = len(self.starts) - 1
+        if tables < 1 or len(self.lows) != tables or self.starts[-1] != len(self.cdfs):
+            raise ValueError("frequency tables of inconsistent sizes")
         for cdf in self.lists:
-            if cdf[0] != 0 or cdf[-1] != 1 << PRECISION or min(np.diff(cdf)) < 1 or len(cdf) < 3:
+            if len(cdf) < 3 or cdf[0] != 0 or cdf[-1] != 1 << PRECISION or min(np.diff(cdf)) < 1:
                 raise ValueError("a frequency table does not increase from 0 to 65536")
 
     @cached_property

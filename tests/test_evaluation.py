@@ -18,6 +18,7 @@ pytest.importorskip("scipy", reason="needs the extra `eval`: scipy")
 pytest.importorskip("matplotlib", reason="needs the extra `eval`: matplotlib")
 pytest.importorskip("rich", reason="needs the extra `eval`: rich")
 
+from nic import images
 from nic.errors import InputError
 from nic.evaluation import bench, demo, metrics, plots, rivals, runner, summary
 from nic.evaluation.bd_rate import bd_rate, mean_bd_rate
@@ -221,7 +222,7 @@ class TestRunner:
 
     def test_resume_measures_only_what_is_missing(self, folder, tmp_path, monkeypatch):
         points = tmp_path / "points.jsonl"
-        tasks = runner.plan(runner.find_images(folder), [rivals.find("jpeg")], None, None)
+        tasks = runner.plan(images.find(folder), [rivals.find("jpeg")], None, None)
         full = runner.measure_missing(tasks, points)
         lines = points.read_text().splitlines()
         # As an interruption leaves it: some lines whole, the last one cut.
@@ -238,16 +239,16 @@ class TestRunner:
 
     def test_changed_image_or_codec_is_measured_anew(self, folder):
         jpeg = rivals.find("jpeg")
-        images = runner.find_images(folder)
-        first = runner.plan(images, [jpeg], None, None)
+        paths = images.find(folder)
+        first = runner.plan(paths, [jpeg], None, None)
         Image.fromarray(smooth_image(48, 64, 9)).save(folder / "a.png")
         keys = {t.key for t in first}
-        assert len({t.key for t in runner.plan(images, [jpeg], None, None)} - keys) == 12
+        assert len({t.key for t in runner.plan(paths, [jpeg], None, None)} - keys) == 12
         newer = replace(jpeg, version=lambda: "next")
-        assert not {t.key for t in runner.plan(images, [newer], None, None)} & keys
+        assert not {t.key for t in runner.plan(paths, [newer], None, None)} & keys
 
     def test_processes_measure_the_same(self, folder, tmp_path):
-        tasks = runner.plan(runner.find_images(folder), [rivals.find("jpeg")], None, None)[:4]
+        tasks = runner.plan(images.find(folder), [rivals.find("jpeg")], None, None)[:4]
         rows = [runner.measure_missing(tasks, tmp_path / f"{j}.jsonl", jobs=j) for j in (1, 2)]
         sizes = [[row["bytes"] for row in measured] for measured in rows]
         assert sizes[0] == sizes[1]
@@ -263,15 +264,15 @@ class TestRunner:
 
     def test_qualities_are_those_of_nic(self, folder):
         codecs = [rivals.find("nic"), rivals.find("jpeg")]
-        tasks = runner.plan(runner.find_images(folder)[:1], codecs, [5.0, 15.0], None)
+        tasks = runner.plan(images.find(folder)[:1], codecs, [5.0, 15.0], None)
         assert [t.quality for t in tasks if t.codec == "nic"] == [5, 15]
         assert len(tasks) == 2 + 12
 
     def test_unusable_folder(self, tmp_path):
         with pytest.raises(InputError, match="no images"):
-            runner.find_images(tmp_path)
-        with pytest.raises(InputError, match="not a folder"):
-            runner.find_images(tmp_path / "absent")
+            images.find(tmp_path)
+        with pytest.raises(InputError, match="no such folder"):
+            images.find(tmp_path / "absent")
 
 
 def test_missing_library_is_named():

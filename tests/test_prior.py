@@ -1,13 +1,17 @@
 """The exact prior: encoder and decoder agree, in any order, against an oracle in int64."""
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 torch = pytest.importorskip("torch")
 
 from nic.config import ModelConfig  # noqa: E402
 from nic.errors import NicError  # noqa: E402
-from nic.prior import TAPS, raster, wavefronts  # noqa: E402
+from nic.prior import TAPS, wavefronts  # noqa: E402
 from nic.training.export import integer_prior  # noqa: E402
 from nic.training.model import TrainableModel  # noqa: E402
 
@@ -33,6 +37,12 @@ def latents(h, w, scale=20.0, seed=0):
     v = (rng.laplace(size=(h, w, SMALL.M)) * scale).astype(np.float32)
     z_hat = rng.integers(-4, 5, (-(-h // 4), -(-w // 4), SMALL.z_channels)).astype(np.float64)
     return v, z_hat
+
+
+def raster(h, w):
+    """Positions one by one: not the order of the format, but it must give the same integers."""
+    for k in range(h * w):
+        yield np.array([k // w]), np.array([k % w])
 
 
 def oracle(prior, v, z_hat, step):
@@ -157,3 +167,35 @@ def test_wavefronts_visit_every_position_once_after_its_context(h, w):
                     assert seen[i + dy, j + dx]
         seen[rows, columns] = True
     assert seen.all()
+
+
+def test_overlapping_loops_leave_the_threads_as_they_were(prior):
+    def blas_threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    v, z_hat = latents(8, 8)
+    with threadpool_limits(2, "blas"):
+        before = blas_threads()
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: prior.encode_y(v, z_hat, 128).stream, range(8)))
+        assert blas_threads() == before
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gains": lambda p: p.gains * 0},
+        {"gains": lambda p: p.gains.astype(np.int64)},
+        {"inverses": lambda p: p.inverses[:, :5]},
+        {"hyper": lambda p: p.hyper[1:]},
+        {"entropy": lambda p: p.entropy[:-1]},
+        {"skip_below": lambda p: 65},
+        {"z_tables": lambda p: p.residual_tables},
+        {"context": lambda p: dataclasses.replace(p.context, limit=2**20)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_prior_whose_parts_do_not_fit_is_refused(prior, change):
+    with pytest.raises(ValueError):
+        dataclasses.replace(prior, **{name: make(prior) for name, make in change.items()})

@@ -10,8 +10,12 @@ torch = pytest.importorskip("torch")
 
 from nic import codec, config, models  # noqa: E402
 from nic.errors import InputError  # noqa: E402
-from nic.training import command  # noqa: E402
+from nic.training import (
+    command,  # noqa: E402
+    loop,  # noqa: E402
+)
 from nic.training.config import TrainConfig  # noqa: E402
+from nic.training.data import CropDataset  # noqa: E402
 from nic.training.export import export  # noqa: E402
 from nic.training.loop import Run, launch, train  # noqa: E402
 from nic.training.muon import orthogonalize  # noqa: E402
@@ -50,10 +54,6 @@ def settings(pictures, out, **changes):
         device="cpu",
     )
     return dataclasses.replace(base, **changes)
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)["model"]
 
 
 def test_training_lowers_the_loss_and_the_export_codes_images(pictures, tmp_path):
@@ -106,16 +106,43 @@ def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path, monkeypat
 def test_two_processes_train_one_model(pictures, tmp_path):
     options = settings(pictures, tmp_path, steps=2, processes=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nic.training.loop._worker", worker_with_tiny)
+        patch.setattr(loop, "_worker", worker_that_compares)
         launch(options)
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
 
 
-def worker_with_tiny(rank, options, port):
-    from nic.training import loop
+def worker_that_compares(rank, options, port):
+    """Runs in a spawned process: each trains on crops of its own, and keeps what it ends with."""
+
+    def train_and_keep(options):
+        run = Run(options, torch.device("cpu"))
+        for _ in range(2):
+            run.train_step(run.progress())
+        torch.save(run.model.state_dict(), run.folder / f"{rank}.pt")
 
     config.CONFIGS["tiny"] = TINY
+    loop.train = train_and_keep
     loop._worker(rank, options, port)
+
+
+def test_wrong_folders_are_refused_before_processes_start(pictures, tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        launch(settings(tmp_path / "none", tmp_path / "a", processes=2))
+    with pytest.raises(InputError, match="no such folder"):
+        launch(settings(pictures, tmp_path / "b", processes=2, eval_data=str(tmp_path / "none")))
+
+
+def test_the_pixel_cache_follows_the_files(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for level in (10, 200):
+        Image.new("RGB", (64, 64), (level,) * 3).save(folder / "a.png")
+        dataset = CropDataset(folder, tmp_path / "cache", 64)
+        crop = dataset.batch(1, np.random.default_rng(0))
+        assert crop.mean() == pytest.approx(level / 255 - 0.5, abs=1e-6)
 
 
 def test_orthogonalize_brings_singular_values_near_one():
@@ -140,7 +167,20 @@ def test_flags_override_the_config_file(tmp_path):
         command.parse(parser.parse_args(["--config", str(tmp_path / "run.toml")]))
 
 
-@pytest.mark.parametrize("bad", [{"crop": 100}, {"model": "x"}, {"minutes": 0.0, "steps": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"crop": 100},
+        {"model": "x"},
+        {"minutes": 0.0, "steps": 0},
+        {"minutes": float("nan")},
+        {"batch": 0},
+        {"processes": 0},
+        {"ema": 5.0},
+        {"lr": "fast"},
+        {"device": "abacus"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(bad):
     with pytest.raises(InputError):
         TrainConfig(data="x", **bad)

@@ -29,11 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image", nargs="?", type=Path, default=PHOTO, help="image (default: a 768x512 photograph)"
     )
     parser.add_argument("--bpp", type=float, default=0.5, help="rate to time at (default: 0.5)")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each codec (default: 5)")
+    parser.add_argument("--runs", type=_count, default=5, help="runs of each codec (default: 5)")
     parser.add_argument(
-        "--threads", type=int, help="threads of nic's matrix products (default: one a processor)"
+        "--threads", type=_count, help="threads of nic's matrix products (default: one a processor)"
     )
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -55,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
         found = {codec.name: time_codec(codec, image, args.bpp, args.runs) for codec in codecs}
         quality = found["nic"]["quality"]
         stages = time_stages(pixels, quality, models.load(args.model), args.runs)
-    console = Console()
+    console = Console(markup=False)
     console.print(f"{args.image.name}, {image.width}x{image.height}, median of {args.runs} runs")
     console.print(f"{cpu_name()}, nic on {threads} thread(s), others on one")
     console.print(_table(found))

@@ -22,13 +22,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nic.errors import InputError
+from nic import images
 from nic.extras import require
 
 if TYPE_CHECKING:
     from nic.evaluation.rivals import Codec
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of results; a run found there is resumed (default: runs/eval/<name of DIR>)",
     )
     parser.add_argument(
-        "-j", "--jobs", type=int, default=1, help="processes, of one thread each when above 1"
+        "-j", "--jobs", type=_jobs, default=1, help="processes, of one thread each when above 1"
     )
 
 
@@ -89,10 +87,10 @@ def main(args: argparse.Namespace) -> int:
 
     from nic.evaluation import summary
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     codecs = _installed(["nic", *args.rivals], args.model, console.print)
     output = args.output or Path("runs/eval") / args.folder.resolve().name
-    tasks = plan(find_images(args.folder), codecs, args.qualities, args.model)
+    tasks = plan(images.find(args.folder), codecs, args.qualities, args.model)
     measured = measure_missing(
         tasks,
         output / "points.jsonl",
@@ -106,25 +104,15 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Image files directly in a folder, in order of name; InputError when there are none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: not a folder")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise InputError(f"{folder}: no images in it")
-    return found
-
-
 def plan(
-    images: list[Path], codecs: list[Codec], qualities: list[float] | None, model: Path | None
+    paths: list[Path], codecs: list[Codec], qualities: list[float] | None, model: Path | None
 ) -> list[Task]:
     """Every point of every codec on every image; `qualities` replace nic's own."""
     versions = {codec.name: codec.version() for codec in codecs}
     grids = {codec.name: codec.qualities for codec in codecs}
     if qualities and "nic" in grids:
         grids["nic"] = tuple(qualities)
-    crcs = {path: zlib.crc32(path.read_bytes()) for path in images}
+    crcs = {path: zlib.crc32(path.read_bytes()) for path in paths}
     return [
         Task(path, path.name, crc, name, quality, versions[name], model)
         for path, crc in crcs.items()
@@ -249,8 +237,6 @@ def _installed(names: list[str], model: Path | None, say: Callable[[str], None])
 @lru_cache(maxsize=1)
 def _load(path: Path) -> np.ndarray:
     """Pixels of one image; points of one image mostly follow each other."""
-    from nic import images
-
     return images.load(path)[0]
 
 
@@ -275,4 +261,16 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(number) for number in text.split(",")]
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = [-1.0]
+    if not all(0 <= number <= 100 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 0 to 100")
+    return numbers
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nic.errors import InputError
+from nic.files import write_atomic
 
 ENTRIES = {"model_config", "model", "average", "optimizers", "step", "elapsed"}
 """`average` holds the weights that are exported; `elapsed` is in seconds."""
@@ -16,9 +17,9 @@ ENTRIES = {"model_config", "model", "average", "optimizers", "step", "elapsed"}
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Replace the checkpoint at `path`."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    file = io.BytesIO()
+    torch.save(state, file)
+    write_atomic(path, file.getvalue(), overwrite=True)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

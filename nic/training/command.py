@@ -34,7 +34,7 @@ def parse(args: argparse.Namespace) -> TrainConfig:
     if args.config:
         try:
             settings = tomllib.loads(Path(args.config).read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"{args.config}: {error}") from error
     names = [option.name for option in fields(TrainConfig)]
     unknown = sorted(set(settings) - set(names))

@@ -14,6 +14,23 @@ def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+LIMITS = [
+    ("minutes", 0, 1e6),
+    ("steps", 0, 1e9),
+    ("processes", 1, 256),
+    ("batch", 1, 4096),
+    ("crop", 64, 4096),
+    ("lr", 0, 1),
+    ("warmup", 0, 1e9),
+    ("clip", 1e-9, 1e9),
+    ("ema", 0, 0.999999),
+    ("checkpoint_minutes", 0, 1e6),
+    ("eval_minutes", 0, 1e6),
+    ("eval_images", 1, 1e6),
+]
+"""Least and greatest value of each setting that is a number."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one run; the help texts say what each is."""
@@ -46,9 +63,17 @@ class TrainConfig:
     wandb_offline: bool = _option(False, "keep Weights & Biases files on disk")
 
     def __post_init__(self):
+        for name, low, high in LIMITS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InputError(f"{name} {value!r} is not a number")
+            if not low <= value <= high:
+                raise InputError(f"{name} {value} is not within {low}..{high}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"no device {self.device!r}; there are auto, cpu and cuda")
         if self.model not in CONFIGS:
             raise InputError(f"no model {self.model!r}; there are {', '.join(CONFIGS)}")
-        if self.crop % 64 or self.crop <= 0:
+        if self.crop % 64:
             raise InputError(f"crop {self.crop} is not a multiple of 64")
         if self.minutes <= 0 and self.steps <= 0:
             raise InputError("the budget is empty: give minutes or steps")

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from nic import images
 from nic.errors import InputError
+from nic.files import write_atomic
 
 
 class CropDataset:
@@ -51,27 +51,28 @@ class CropDataset:
 
 
 def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
-    """(width, height, offset) of each image in the cache, which is made where it is missing."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    known = Image.registered_extensions()
-    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in known)
+    """(width, height, offset) of each image in the cache, which is made anew unless it is of these
+    very files."""
+    paths = images.find(folder)
+    files = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
     index = cache / "index.json"
     if index.exists():
         stored = json.loads(index.read_text())
-        if stored["names"] == names:
+        if stored.get("files") == files:
             return stored["sizes"]
+        index.unlink()
     cache.mkdir(parents=True, exist_ok=True)
     sizes, offset = [], 0
     with open(cache / "pixels.u8", "wb") as out:
-        for name in tqdm(names, desc="decoding training images", disable=None):
-            pixels, _ = images.load(folder / name)
+        for path in tqdm(paths, desc="decoding training images", disable=None):
+            pixels, _ = images.load(path)
             if pixels.ndim == 2:
                 pixels = np.repeat(pixels[:, :, None], 3, axis=2)
             out.write(pixels.tobytes())
             sizes.append((pixels.shape[1], pixels.shape[0], offset))
             offset += pixels.size
-    index.write_text(json.dumps({"names": names, "sizes": sizes}))
+    # Last, so that an interrupted cache is never taken for a whole one.
+    write_atomic(index, json.dumps({"files": files, "sizes": sizes}).encode())
     return sizes
 
 

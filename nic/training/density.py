@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SCALE_MIN = 0.11
-"""Smallest standard deviation of the prior; a Gaussian of this scale is zero but for 5e-6."""
+from nic.tables import SCALE_MIN
 
 LIKELIHOOD_MIN = 1e-9
 

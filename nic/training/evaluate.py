@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nic import codec, images, models
+from nic import codec, models
 from nic.evaluation.metrics import psnr
 from nic.training.export import export_model
 from nic.training.model import TrainableModel
@@ -15,18 +15,17 @@ QUALITIES = (10.0, 35.0, 60.0, 85.0)
 
 
 def real_files(
-    model: TrainableModel, scratch: Path, folder: Path, count: int
+    model: TrainableModel, scratch: Path, pictures: list[np.ndarray]
 ) -> list[dict[str, float]]:
-    """Mean bpp, PSNR (dB) and estimated bpp over a folder's first `count` images, by quality."""
-    export_model(model, scratch)
+    """Mean bpp, estimated bpp and PSNR (dB) over pictures of uint8 pixels, by quality."""
+    export_model(model, scratch, overwrite=True)
     exported = models.read(scratch)
-    pictures = [images.load(path)[0] for path in sorted(folder.iterdir())[:count]]
     points = []
     for quality in QUALITIES:
         rows = [_code(pixels, quality, exported) for pixels in pictures]
-        bpp, estimated, quality_db = np.mean(rows, axis=0)
+        bpp, estimated, fidelity = np.mean(rows, axis=0)
         points.append(
-            {"quality": quality, "bpp": bpp, "estimated_bpp": estimated, "psnr": quality_db}
+            {"quality": quality, "bpp": bpp, "estimated_bpp": estimated, "psnr": fidelity}
         )
     return points
 

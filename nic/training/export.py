@@ -33,23 +33,22 @@ Z_MAX = 255
 """Largest hyperlatent a table can hold; larger ones are escaped."""
 
 
-def export(checkpoint: Path, out: Path) -> None:
-    """Write the weight file of a checkpoint's averaged weights."""
+def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
+    """Write the weight file of a checkpoint's averaged weights. Errors: InputError, OutputError."""
     state = read_checkpoint(checkpoint)
     config = ModelConfig(**state["model_config"])
     model = TrainableModel(config)
     model.load_state_dict(state["average"])
-    export_model(model, out)
+    export_model(model, out, overwrite)
 
 
 @torch.no_grad()
-def export_model(model: TrainableModel, out: Path) -> None:
+def export_model(model: TrainableModel, out: Path, overwrite: bool = False) -> None:
     """Write the weight file of a model as it stands."""
     kept = ("g_a.", "g_s.", "h_a.", "std")
     floats = {k: v for k, v in model.state_dict().items() if k.startswith(kept)}
-    out.parent.mkdir(parents=True, exist_ok=True)
     arrays = {k: v.cpu().numpy().astype(np.float16) for k, v in floats.items()}
-    models.save(out, model.config, arrays, integer_prior(model))
+    models.save(out, model.config, arrays, integer_prior(model), overwrite)
 
 
 @torch.no_grad()

@@ -24,8 +24,14 @@ class RunLog:
     def step(self, row: dict[str, float]) -> None:
         """Add one optimiser step's measurements."""
         self.rows.append(row)
-        if len(self.rows) < self.EVERY:
+        if len(self.rows) == self.EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the steps since the last row as one."""
+        if not self.rows:
             return
+        row = self.rows[-1]
         means = {key: float(np.mean([r[key] for r in self.rows])) for key in row}
         self._write("log.csv", means | {k: row[k] for k in ("step", "minutes", "crops")})
         self.rows = []

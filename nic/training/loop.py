@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from nic import images
 from nic.config import CONFIGS, LATENT_STRIDE
 from nic.errors import InputError
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
@@ -36,11 +37,7 @@ class Run:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.step, self.elapsed = 0, 0.0
         torch.manual_seed(config.seed)
-        if self.rank:  # the first process decodes the images, the others find them decoded
-            dist.barrier()
         self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop)
-        if self.world > 1 and not self.rank:
-            dist.barrier()
         self.model = TrainableModel(CONFIGS[config.model]).to(device)
         self.criterion = RateDistortion(self.model.config)
         self.checkpoint = self.folder / "checkpoint.pt"
@@ -85,7 +82,7 @@ class Run:
         loss.backward()
         self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        rate = config.lr * min(1.0, (self.step + 1) / config.warmup) * (1 - progress)
+        rate = config.lr * min(1.0, (self.step + 1) / max(1, config.warmup)) * (1 - progress)
         measured["grad_norm"] = norm.item()
         if torch.isfinite(norm):
             for optimizer in self.optimizers:
@@ -141,6 +138,7 @@ def train(config: TrainConfig) -> Path:
     """Train until the budget is spent; returns the path of the last checkpoint."""
     run = Run(config, _device(config))
     leader = run.rank == 0
+    pictures = _evaluation_pictures(config) if leader else []
     log = RunLog(run.folder, config) if leader else None
     last, saved_at, evaluated_at = time.monotonic(), run.elapsed, run.elapsed
     bar = tqdm(disable=None if leader else True, unit="step", initial=run.step)
@@ -157,20 +155,28 @@ def train(config: TrainConfig) -> Path:
         if run.elapsed - saved_at > 60 * config.checkpoint_minutes:
             run.save()
             saved_at = run.elapsed
-        if config.eval_data and run.elapsed - evaluated_at > 60 * config.eval_minutes:
-            evaluate(run, log)
+        if pictures and run.elapsed - evaluated_at > 60 * config.eval_minutes:
+            _evaluate(run, log, pictures)
             evaluated_at = run.elapsed
     if leader:
         run.save()
-        if config.eval_data:
-            evaluate(run, log)
+        log.flush()
+        if pictures:
+            _evaluate(run, log, pictures)
     return run.checkpoint
 
 
-def evaluate(run: Run, log: RunLog) -> None:
+def _evaluation_pictures(config: TrainConfig) -> list[np.ndarray]:
+    """Loaded before the first step, so that an unreadable one does not end a long run."""
+    if not config.eval_data:
+        return []
+    return [images.load(path)[0] for path in images.find(config.eval_data)[: config.eval_images]]
+
+
+def _evaluate(run: Run, log: RunLog, pictures: list[np.ndarray]) -> None:
     """Code real files with the averaged weights."""
-    folder, scratch = Path(run.config.eval_data), run.folder / "evaluated.safetensors"
-    log.evaluation(run.step, real_files(run.average, scratch, folder, run.config.eval_images))
+    scratch = run.folder / "evaluated.safetensors"
+    log.evaluation(run.step, real_files(run.average, scratch, pictures))
 
 
 def launch(config: TrainConfig) -> None:
@@ -182,6 +188,9 @@ def launch(config: TrainConfig) -> None:
     if config.processes == 1:
         train(config)
         return
+    # What is wrong with the data is said here, and the images are decoded once.
+    CropDataset(Path(config.data), Path(config.out) / "cache", config.crop)
+    _evaluation_pictures(config)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

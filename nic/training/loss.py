@@ -32,7 +32,7 @@ class RateDistortion:
         mse = (output.x_hat - x).square().mean((1, 2, 3)) * 255**2
         lmbda = self.lmbda(s)
         loss = ((bpp + lmbda * mse) * (lmbda / REFERENCE_LMBDA) ** -BALANCE).mean()
-        half = len(s) // 2
+        half = max(1, len(s) // 2)
         with torch.no_grad():
             measured = {
                 "loss": loss,
@@ -41,7 +41,7 @@ class RateDistortion:
                 "bpp_z": bpp_z.mean(),
                 "bpp_low": bpp[:half].mean(),
                 "mse_low": mse[:half].mean(),
-                "bpp_high": bpp[half:].mean(),
-                "mse_high": mse[half:].mean(),
+                "bpp_high": bpp[-half:].mean(),
+                "mse_high": mse[-half:].mean(),
             }
         return loss, {k: v.item() for k, v in measured.items()}
