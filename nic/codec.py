@@ -132,7 +132,7 @@ def _analyse(pixels: np.ndarray, step: int, model: Model) -> tuple[np.ndarray, n
     """Pixels -> v (h, w, M) float32, latents in quantiser steps, and z (hz, wz, channels)."""
     x = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     x = _pad(x, LATENT_STRIDE).astype(np.float32) / 255 - np.float32(0.5)
-    s = step / (QUALITY_STEPS - 1)
+    s = model.config.s(step)
     u = model.networks.analyse(x, s)
     z = model.networks.hyper_analyse(_pad(u, HYPER_STRIDE), s)
     return u * (model.prior.gains[step] * 2.0**-GAIN_BITS).astype(np.float32), z
@@ -143,7 +143,7 @@ def _synthesise(v_hat: np.ndarray, header: container.Header, model: Model) -> np
     step = header.quality_step
     gain = model.prior.gains[step] * 2.0 ** (LATENT_BITS - GAIN_BITS)
     u_hat = (v_hat / gain).astype(np.float32)
-    x_hat = model.networks.synthesise(u_hat, step / (QUALITY_STEPS - 1))
+    x_hat = model.networks.synthesise(u_hat, model.config.s(step))
     x_hat = (x_hat[: header.height, : header.width] + np.float32(0.5)) * 255
     if header.gray:
         x_hat = x_hat.mean(axis=2)

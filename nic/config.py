@@ -50,7 +50,13 @@ class ModelConfig:
     """Qualities at which gains are learned; those between are interpolated in the log domain."""
     lmbda_min: float = 0.0003
     lmbda_max: float = 0.36
-    """Weight of the MSE (0..255 squared) against bpp at quality 0 and quality 100."""
+    """Weight of the MSE (0..255 squared) against bpp at s = 0 and s = 1, which training covers."""
+    s_max: float = 1.03
+    """s at quality 100: a little beyond what was trained, where gains are extrapolated."""
+
+    def s(self, step: int) -> float:
+        """What the networks know of the quality: 0 at step 0, s_max at the last."""
+        return self.s_max * step / (QUALITY_STEPS - 1)
 
 
 CONFIGS = {config.name: config for config in [ModelConfig("nic-1")]}

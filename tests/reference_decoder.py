@@ -219,7 +219,8 @@ class Model:
     def __init__(self, weights: bytes) -> None:
         start = 8 + int.from_bytes(weights[:8], "little")
         entries = json.loads(weights[8:start])
-        self.M = json.loads(entries.pop("__metadata__")["config"])["M"]
+        config = json.loads(entries.pop("__metadata__")["config"])
+        self.M, self.s_max = config["M"], config["s_max"]
         self.tensors = {}
         for name, entry in entries.items():
             letter, bits = entry["dtype"][0], int(entry["dtype"][1:])
@@ -390,7 +391,7 @@ def decode_latents(model: Model, header: Header, chunk: bytes, psi: np.ndarray) 
 
 def synthesise(model: Model, header: Header, v_hat: np.ndarray) -> np.ndarray:
     """Section "Synthesis": the pixels, uint8, (height, width, 3) or, gray, (height, width)."""
-    s = header.quality_step / 255
+    s = model.s_max * header.quality_step / 255
     u = (v_hat / 64) / (model["prior.gains"][header.quality_step] / 65536)
     y = u * model["std"].reshape(-1)
     x = conv(model, "g_s.head", u) * gain(model, "g_s.coarse_gain", s)

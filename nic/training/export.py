@@ -60,9 +60,8 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
         _layer(layer, HIDDEN_BITS, HIDDEN_BITS, leaky=True) for layer in parameters.layers[1:-1]
     ]
     first = _layer(parameters.layers[0], PSI_BITS, HIDDEN_BITS, leaky=True)
-    steps = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
     # The first layer's sums have HIDDEN_BITS + shift fraction bits.
-    bias = parameters.quality(steps)[:, :, 0, 0].double() * 2.0 ** (HIDDEN_BITS + first.shift)
+    bias = parameters.quality(_qualities(model.config))[:, :, 0, 0].double() * 2.0 ** (HIDDEN_BITS + first.shift)
     residual_tables, skip_below = gaussian_tables()
     return IntegerPrior(
         hyper=[
@@ -83,10 +82,14 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
     )
 
 
+def _qualities(config: ModelConfig) -> Tensor:
+    """(steps,) s of each quality step."""
+    return torch.tensor([config.s(step) for step in range(QUALITY_STEPS)])
+
+
 def _gains(model: TrainableModel) -> Tensor:
     """(steps, M) float64 std * gain."""
-    steps = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
-    log_gains = model.gain(steps)[:, :, 0, 0].double()
+    log_gains = model.gain(_qualities(model.config))[:, :, 0, 0].double()
     return model.std[:, :, 0, 0].half().double() * log_gains.exp()
 
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from nic import images
-from nic.config import CONFIGS, LATENT_STRIDE
+from nic.config import CONFIGS, LATENT_STRIDE, ModelConfig
 from nic.errors import InputError
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
 from nic.training.config import TrainConfig
@@ -125,7 +125,7 @@ class Run:
 
     def load(self) -> None:
         state = read_checkpoint(self.checkpoint, self.device)
-        if state["model_config"] != dataclasses.asdict(self.model.config):
+        if ModelConfig(**state["model_config"]) != self.model.config:
             raise InputError(f"{self.checkpoint}: a run of another model; choose another --out")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
