@@ -15,7 +15,7 @@ from kernels.launch import obstacle
 from kernels.lockstep import Lockstep
 from kernels.range_decoder import DeviceReader, read_reference
 from kernels.wavefront import DenseLayer, Network
-from nic.prior import Coder, IntegerPrior, Positions
+from nic.prior import Coder, IntegerPrior, wavefront_at
 from nic.symbols import SymbolReader
 
 StepCoder = Callable[[int, Tensor], Tensor]
@@ -137,19 +137,13 @@ class DevicePrior:
             residuals = up[: means.size].view(means.shape)
             for grid, part in enumerate(lockstep.split(step)):
                 if part.start < part.stop:
-                    at = _positions(*lockstep.sizes[grid], step)
+                    at = wavefront_at(*lockstep.sizes[grid], step)
                     values = coders[grid](at, means[part].astype(np.float64), levels[part])
                     residuals.numpy()[part] = values
             return residuals.to(self.device, non_blocking=True)
 
         # The copy down waits for the GPU: when it is done, nothing reads `up` any more.
         return code
-
-
-def _positions(h: int, w: int, step: int) -> Positions:
-    """Rows and columns of one step of `nic.prior.wavefronts`."""
-    rows = np.arange(max(0, -((w - 1 - step) // 3)), min(h - 1, step // 3) + 1)
-    return rows, step - 3 * rows
 
 
 def _grid(layer: DenseLayer, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nic.config import BASE_STEP, LATENT_STRIDE, LEAKY_SLOPE, Z_START_SCALE, ModelConfig
+from nic.grids import shuffle, unshuffle
 
 WINDOW = 128
 """Side, in latent positions, of the regions into which large images are divided."""
@@ -217,17 +218,3 @@ def relu(x: np.ndarray) -> np.ndarray:
 def leaky_relu(x: np.ndarray) -> np.ndarray:
     """x where positive, LEAKY_SLOPE x elsewhere."""
     return np.maximum(x, x * np.float32(LEAKY_SLOPE))
-
-
-def shuffle(x: np.ndarray, n: int) -> np.ndarray:
-    """PixelShuffle: (h, w, n * n * c) -> (n h, n w, c)."""
-    h, w, channels = x.shape
-    x = x.reshape(h, w, channels // n**2, n, n).transpose(0, 3, 1, 4, 2)
-    return x.reshape(h * n, w * n, -1)
-
-
-def unshuffle(x: np.ndarray, n: int) -> np.ndarray:
-    """Inverse of `shuffle`."""
-    h, w, c = x.shape
-    x = x.reshape(h // n, n, w // n, n, c).transpose(0, 2, 4, 1, 3)
-    return x.reshape(h // n, w // n, -1)

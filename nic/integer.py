@@ -82,10 +82,3 @@ class Layer:
                 window = padded[dy : dy + h, dx : dx + w].reshape(h * w, channels)
                 acc += window @ taps[dy * kw + dx]
         return self.finish(acc).reshape(h, w, out)
-
-
-def pixel_shuffle(x: np.ndarray) -> np.ndarray:
-    """(h, w, 4 c) -> (2 h, 2 w, c): channel 4 k + 2 dy + dx to row 2 i + dy, column 2 j + dx."""
-    h, w, channels = x.shape
-    x = x.reshape(h, w, channels // 4, 2, 2).transpose(0, 3, 1, 4, 2)
-    return x.reshape(2 * h, 2 * w, channels // 4)

@@ -27,7 +27,8 @@ from threadpoolctl import threadpool_limits
 
 from nic import quantizer
 from nic.config import HYPER_STRIDE, QUALITY_STEPS
-from nic.integer import ACTIVATION_MAX, Layer, pixel_shuffle, rounding_shift
+from nic.grids import shuffle
+from nic.integer import ACTIVATION_MAX, Layer, rounding_shift
 from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
 from nic.tables import SCALES, FrequencyTables
 
@@ -98,13 +99,19 @@ def _check_table(name: str, table: np.ndarray, channels: int, low: int, high: in
         raise ValueError(f"{name} of another type, shape or range")
 
 
+def wavefront_at(h: int, w: int, t: int) -> Positions:
+    """Positions of an h x w grid with j + 3 i = t, from the top down; there may be none."""
+    rows = np.arange(max(0, -((w - 1 - t) // 3)), min(h - 1, t // 3) + 1)
+    return rows, t - 3 * rows
+
+
 def wavefronts(h: int, w: int, progress: Progress | None = None) -> Iterator[Positions]:
-    """Positions of an h x w grid by t = j + 3 i, from the top down within each t."""
+    """Positions of an h x w grid by rising t, step by step."""
     steps = w + 3 * (h - 1)
     for t in range(steps):
-        rows = np.arange(max(0, -((w - 1 - t) // 3)), min(h - 1, t // 3) + 1)
+        rows, columns = wavefront_at(h, w, t)
         if len(rows):
-            yield rows, t - 3 * rows
+            yield rows, columns
         if progress:
             progress(t + 1, steps)
 
@@ -228,7 +235,7 @@ class IntegerPrior:
         """psi's and the quality's part of the first entropy layer's sums: (h, w, hidden)."""
         x = z_hat
         for layer in self.hyper[:-1]:
-            x = pixel_shuffle(layer.grid(x))
+            x = shuffle(layer.grid(x), 2)
         psi = self.hyper[-1].grid(x)[:h, :w]
         sums = psi @ self._matrices[0] + self.entropy[0].bias
         return sums + self.quality_bias[step].astype(np.float64)

@@ -5,7 +5,8 @@ import pytest
 
 from nic import inference
 from nic.config import ModelConfig
-from nic.inference import Networks, shuffle, unshuffle
+from nic.grids import shuffle, unshuffle
+from nic.inference import Networks
 
 torch = pytest.importorskip("torch")
 

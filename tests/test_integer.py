@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nic.integer import ACTIVATION_MAX, Layer, leaky_relu, pixel_shuffle, rounding_shift
+from nic.integer import ACTIVATION_MAX, Layer, leaky_relu, rounding_shift
 
 
 @given(st.integers(-(2**48), 2**48), st.integers(1, 40))
@@ -50,10 +50,3 @@ def test_layer_refuses_sums_beyond_exact_float64():
     weight = np.full((1, 1, 1, 1), 32767, np.int16)
     with pytest.raises(ValueError, match="out of bounds"):
         Layer(weight, np.array([2**52]), shift=10, leaky=False)
-
-
-def test_pixel_shuffle_matches_torch():
-    torch = pytest.importorskip("torch")
-    x = np.random.default_rng(0).normal(size=(3, 5, 8))
-    expected = torch.nn.functional.pixel_shuffle(torch.from_numpy(x).permute(2, 0, 1)[None], 2)
-    np.testing.assert_array_equal(pixel_shuffle(x), expected[0].permute(1, 2, 0).numpy())

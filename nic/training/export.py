@@ -61,7 +61,9 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
     ]
     first = _layer(parameters.layers[0], PSI_BITS, HIDDEN_BITS, leaky=True)
     # The first layer's sums have HIDDEN_BITS + shift fraction bits.
-    bias = parameters.quality(_qualities(model.config))[:, :, 0, 0].double() * 2.0 ** (HIDDEN_BITS + first.shift)
+    bias = parameters.quality(_qualities(model.config))[:, :, 0, 0].double() * 2.0 ** (
+        HIDDEN_BITS + first.shift
+    )
     residual_tables, skip_below = gaussian_tables()
     return IntegerPrior(
         hyper=[
