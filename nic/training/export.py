@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -44,16 +45,17 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
 
 @torch.no_grad()
 def export_model(model: TrainableModel, out: Path, overwrite: bool = False) -> None:
-    """Write the weight file of a model as it stands."""
+    """Write the weight file of a model as it stands, on whatever device."""
+    model = copy.deepcopy(model).cpu()
     kept = ("g_a.", "g_s.", "h_a.", "std")
     floats = {k: v for k, v in model.state_dict().items() if k.startswith(kept)}
-    arrays = {k: v.cpu().numpy().astype(np.float16) for k, v in floats.items()}
+    arrays = {k: v.numpy().astype(np.float16) for k, v in floats.items()}
     models.save(out, model.config, arrays, integer_prior(model), overwrite)
 
 
 @torch.no_grad()
 def integer_prior(model: TrainableModel) -> IntegerPrior:
-    """The model's prior in fixed point."""
+    """The prior, in fixed point, of a model on the CPU."""
     gains = _gains(model)
     h_s, parameters = model.h_s, model.entropy_parameters
     hidden = [
