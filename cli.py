@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nic import files
+from nic import arguments, files
 from nic.errors import InputError, NicError, OutputError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ exit codes:
     6  the .nic file needs another model (--weights)
     7  larger than the format allows
     8  the output cannot be written, or exists already (-f)
+    9  some files of a batch failed; the others are done
   130  interrupted   141  reader of the output gone   143  terminated
 
 `-` stands for standard input or output. A file name that begins with a dash
@@ -67,7 +68,7 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-q",
         "--quality",
-        type=_quality,
+        type=arguments.quality,
         default=50.0,
         metavar="Q",
         help="0 (smallest file) to 100 (best picture), any real number (default: %(default)g)",
@@ -105,16 +106,6 @@ def _coding_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _force_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite the output")
-
-
-def _quality(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
-    return value
 
 
 def encode(args: argparse.Namespace) -> None:
@@ -197,7 +188,7 @@ def _print_info(name: str, as_json: bool) -> None:
         print(json.dumps({"file": name, "bytes": len(data), "bpp": bpp, **_plain(header)}))
     else:
         whole = ("file size", f"{len(data)} bytes", f"{bpp:.4f} bpp")
-        print(_line(name))
+        print(files.printable(name))
         for field, value, meaning in [*container.describe(header), whole]:
             print(f"  {field:<13} {value:<24} {meaning}")
     container.read(data)  # says what is wrong with the rest, the header being sound
@@ -255,6 +246,7 @@ COMMANDS = {
     "encode": ("image -> .nic", encode_arguments, encode),
     "decode": (".nic -> image", decode_arguments, decode),
     "info": ("print the header of .nic files", info_arguments, info),
+    "batch": ("convert whole folders, in any number of runs", *_of_module("nic.batch.command")),
     "eval": ("rate and quality on a folder of images", *_of_module("nic.evaluation.runner")),
     "bench": ("time the parts of the codec", *_of_module("nic.evaluation.bench")),
     "train": ("train a model", *_of_module("nic.training.command")),
@@ -331,14 +323,9 @@ def _progress(args: argparse.Namespace, task: str) -> Iterator[Callable[[int, in
         yield progress
 
 
-def _line(text: object) -> str:
-    """One printable line: names and messages from files may hold anything."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
 def _say(args: argparse.Namespace, text: str) -> None:
     if not args.quiet:
-        print(f"nic: {_line(text)}", file=sys.stderr)
+        print(f"nic: {files.printable(text)}", file=sys.stderr)
 
 
 def _say_report(args: argparse.Namespace, report: dict) -> None:
@@ -352,7 +339,7 @@ def _say_report(args: argparse.Namespace, report: dict) -> None:
 
 def _complain(error: object) -> None:
     about = getattr(error, "__notes__", [])
-    print("nic:", _line(": ".join([*about, str(error)])), file=sys.stderr)
+    print("nic:", files.printable(": ".join([*about, str(error)])), file=sys.stderr)
 
 
 class Terminated(BaseException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import sys
@@ -12,6 +13,9 @@ from nic.errors import InputError, OutputError
 
 STREAM = "-"
 """As a file's name on the command line: standard input or output."""
+
+PARTIAL = ".nic-{}.partial"
+"""Name of a file that is being written, for some random letters."""
 
 
 def default_output(name: str, extension: str) -> str:
@@ -80,7 +84,7 @@ def write_atomic(path: str | Path, data: bytes, overwrite: bool = False) -> None
 
 def _replace(path: str, data: bytes) -> None:
     # In the target's own folder: only within one file system is a rename atomic.
-    partial = os.path.join(os.path.dirname(path), f".nic-{os.urandom(8).hex()}.partial")
+    partial = os.path.join(os.path.dirname(path), PARTIAL.format(os.urandom(8).hex()))
     try:
         with open(partial, "xb") as file:
             file.write(data)
@@ -93,3 +97,16 @@ def _replace(path: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
+
+
+def remove_partials(folder: str) -> None:
+    """Delete what killed processes left half-written in a folder in which none is now at work."""
+    pattern = os.path.join(glob.escape(folder), PARTIAL.format("[0-9a-f]" * 16))
+    for partial in glob.glob(pattern):
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+
+
+def printable(text: object) -> str:
+    """One printable line: names and messages from files may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

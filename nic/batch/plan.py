@@ -1,0 +1,127 @@
+"""What a batch is going to do: which files, to which outputs, and which of them are done."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nic import files
+from nic.batch import storage
+from nic.batch.manifest import DONE, LARGER, STARTED, Row
+from nic.batch.storage import File, Found
+from nic.batch.work import Options, Task
+from nic.errors import InputError
+
+NEVER_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+"""What Pillow recognises, but by itself does not read."""
+
+
+@dataclass
+class Plan:
+    """Every file found is in one of these."""
+
+    tasks: list[Task] = field(default_factory=list)
+    settled: list[Row] = field(default_factory=list)
+    """Nothing to do: an earlier run did it."""
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Path, and why nothing is done with it."""
+
+
+def find(sources: Sequence[str], options: Options) -> Found:
+    """The files of all sources, each once. Errors: InputError where there is none."""
+    extensions = {".nic"} if options.decode else _image_extensions()
+    unique, found = {}, Found()
+    for source in sources:
+        part = storage.find(source, extensions, options.target, keep_name=len(sources) > 1)
+        unique |= {(file.path, file.name): file for file in part.files}
+        found.unreadable += part.unreadable
+        found.links += part.links
+    found.files = sorted(unique.values(), key=lambda file: file.name)
+    if not found.files and not found.unreadable:
+        kind = ".nic files" if options.decode else "images (for .nic files, add --decode)"
+        raise InputError(f"{', '.join(sources)}: no {kind}")
+    return found
+
+
+def _image_extensions() -> set[str]:
+    from PIL import Image
+
+    readable = Image.registered_extensions().items()  # loads the plugins, which fill OPEN
+    return {e for e, kind in readable if kind in Image.OPEN.keys() - NEVER_DECODED} - {".nic"}
+
+
+def make(found: Found, options: Options, rows: dict[str, Row]) -> Plan:
+    """Decide on every file found, given the manifest's last row of every output."""
+    plan = Plan(refused=list(found.unreadable))
+    named = []
+    known = {row.input: row.output for row in rows.values()}
+    for file, output, rival in name_outputs(found.files, options.extension, known):
+        if rival:
+            plan.refused.append((file.path, f"its output would be that of {rival.path}"))
+        else:
+            named.append((file, output))
+    sizes = storage.sizes(options.target, [output for _, output in named])
+    for file, output in named:
+        _decide(plan, file, output, sizes.get(output), rows.get(output), options)
+    return plan
+
+
+def name_outputs(
+    found: Iterable[File], extension: str, known: dict[str, str]
+) -> list[tuple[File, str, File | None]]:
+    """Files, their outputs, and for an output that cannot be had the file that has it.
+
+    a.png -> a.nic; but a.png, a.jpg -> a.png.nic, a.jpg.nic. Names that differ in case only count
+    as one, because there are file systems where they are. `known` are inputs and their outputs of
+    earlier runs: such a file keeps its name whichever others come or go.
+    """
+    names = {file: files.default_output(file.name, extension) for file in found}
+    in_full = {file: file.name + extension for file in names}
+    settled = {f: known.get(f.path) for f in names if known.get(f.path) in (names[f], in_full[f])}
+    names |= settled
+    while True:
+        sharing = defaultdict(list)
+        for file, name in names.items():
+            sharing[name.casefold()].append(file)
+        clashing = {file for group in sharing.values() if len(group) > 1 for file in group}
+        if clashing <= settled.keys():
+            break
+        settled |= {file: in_full[file] for file in clashing - settled.keys()}
+        names |= settled
+    owners = {name: group[0] for name, group in sharing.items()}
+    return [
+        (file, name, owner if (owner := owners[name.casefold()]) != file else None)
+        for file, name in names.items()
+    ]
+
+
+def _decide(
+    plan: Plan, file: File, output: str, size: int | None, row: Row | None, options: Options
+) -> None:
+    """Add a file to the plan; `size` is that of the output that stands there, or None."""
+    same = row is not None and row.stamp == file.stamp and row.settings == options.settings
+    if size is None:
+        if same and row.status == LARGER and options.skip_larger:
+            plan.settled.append(row)
+        else:
+            plan.tasks.append(Task(file, output))
+    elif storage.is_same(file.path, storage.join(options.target, output)):
+        plan.refused.append((file.path, "would be its own output"))
+    elif not (options.force or _is_ours(row, size, file)):
+        plan.refused.append((file.path, f"{output} exists already (-f overwrites it)"))
+    elif same and row.status == DONE and row.bytes_out == size and not options.delete_source:
+        plan.settled.append(row)
+    else:
+        done = row is not None and row.status == DONE and row.bytes_out == size
+        before = row if done and row.settings == options.settings else None
+        plan.tasks.append(Task(file, output, size, before))
+
+
+def _is_ours(row: Row | None, size: int, file: File) -> bool:
+    """Whether an output of `size` bytes is of an earlier run, and of this file."""
+    if row is None or not (row.status == STARTED or row.bytes_out == size):
+        return False
+    # Another source of the same name, or one that came after the first was deleted: what stands
+    # there may be the only copy.
+    return row.stamp == file.stamp or (row.input == file.path and not row.deleted)

@@ -1,0 +1,170 @@
+"""One file of a batch, converted: what runs in the workers, one process or many."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nic.batch import storage
+from nic.batch.manifest import DONE, FAILED, LARGER, STARTED, Row
+from nic.batch.storage import File
+from nic.errors import ChecksumError, NicError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nic.models import Model
+
+SANE_PSNR = 15.0
+"""dB. Below it the source is kept: pictures that nic is not made for, such as noise, get there."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a batch is to do with every file."""
+
+    decode: bool
+    """From .nic to images, instead of to .nic."""
+    target: str
+    """Folder of outputs, absolute path or URL."""
+    extension: str
+    """Of outputs, with its dot."""
+    coding: dict
+    """Encoding, keyword arguments of the codec; decoding, those of `images.to_bytes`."""
+    model: str
+    """Fingerprint of the model, hexadecimal."""
+    weights: Path | None = None
+    """Its file, if it is not the one shipped."""
+    force: bool = False
+    """Overwrite outputs that are of no earlier run."""
+    skip_larger: bool = False
+    delete_source: bool = False
+
+    @property
+    def settings(self) -> dict:
+        """All that the bytes of an output depend on, but its input."""
+        return {"decode": self.decode, "model": self.model, **self.coding}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to convert, and where to."""
+
+    file: File
+    output: str
+    """Name in the folder of outputs."""
+    standing: int | None = None
+    """Bytes of the output that stands there and is to be replaced, if one does."""
+    before: Row | None = None
+    """What an earlier run with the same settings says of it."""
+
+    def row(self, options: Options, status: str, **values) -> Row:
+        """A row of the manifest on this task."""
+        return Row(self.output, self.file.path, self.file.stamp, options.settings, status, **values)
+
+    def started(self, options: Options) -> Row:
+        """The row to write before it is begun."""
+        return self.row(options, STARTED)
+
+    def failed(self, options: Options, error: str) -> Row:
+        """The row of its failure: what stands there stays."""
+        return self.row(options, FAILED, error=error, bytes_out=self.standing)
+
+    def killed(self, options: Options) -> Row:
+        """The row where its process was killed: it may have written the output before."""
+        return self.row(options, STARTED, error="its process was killed (out of memory?)")
+
+
+def convert(task: Task, options: Options, model: Model) -> Row:
+    """Convert one file; whatever is wrong with it stands in the row."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            row = _convert(task, options, model)
+        return replace(row, notes=(*row.notes, *(str(w.message) for w in caught)))
+    except NicError as error:
+        # Some errors begin with the name, which stands beside them already.
+        message = str(error).removeprefix(f"{task.file.path}: ")
+    except MemoryError:
+        message = "out of memory"
+    except Exception as error:
+        message = f"internal error: {type(error).__name__}: {error}"
+    return task.failed(options, message)
+
+
+def _convert(task: Task, options: Options, model: Model) -> Row:
+    source = storage.read(task.file.path)
+    digest = hashlib.sha256(source).hexdigest()
+    if task.before and task.before.digest == digest:
+        # The same bytes as ever: touched, copied, or kept until now.
+        row = replace(task.before, input=task.file.path, stamp=task.file.stamp, error=None)
+        if options.delete_source:
+            picture, _ = read_picture(source, options.decode, task.file.path, model)
+    else:
+        picture, notes = read_picture(source, options.decode, task.file.path, model)
+        data = write_picture(picture, not options.decode, options.coding, model)
+        status = LARGER if options.skip_larger and len(data) > len(source) else DONE
+        row = task.row(
+            options, status, digest=digest, notes=tuple(notes), bytes_in=len(source), bytes_out=0
+        )
+        row = replace(row, **_rate(source if options.decode else data))
+        if status == LARGER:
+            return row
+        storage.write(storage.join(options.target, task.output), data, task.standing is not None)
+        row = replace(row, bytes_out=len(data))
+    if options.delete_source:
+        row = replace(row, error=_difference(picture, task.output, options, model))
+    return row
+
+
+def read_picture(data: bytes, is_nic: bool, name: str, model: Model) -> tuple[np.ndarray, list]:
+    """A file's bytes -> pixels, and notes on what was lost or converted. Errors: NicError."""
+    from nic import codec, images
+
+    if is_nic:
+        return codec.decode_pixels(data, model=model), []
+    file = io.BytesIO(data)
+    file.name = name
+    return images.load(file)
+
+
+def write_picture(picture: np.ndarray, to_nic: bool, coding: dict, model: Model) -> bytes:
+    """Pixels -> a file's bytes. Errors: NicError."""
+    from nic import codec, images
+
+    if to_nic:
+        return codec.encode_pixels(picture, model=model, **coding)
+    return images.to_bytes(picture, **coding)
+
+
+def _rate(data: bytes) -> dict:
+    """Bits per pixel and quality of a .nic file."""
+    from nic import container
+
+    header = container.read_header(data)
+    return {
+        "bpp": 8 * len(data) / (header.width * header.height),
+        "quality": round(header.quality_step / 2.55, 2),
+    }
+
+
+def _difference(picture: np.ndarray, output: str, options: Options, model: Model) -> str | None:
+    """Why the source must be kept, going by the output as it is read back; None if it need not."""
+    import numpy as np
+
+    from nic.evaluation.metrics import psnr
+
+    path = storage.join(options.target, output)
+    try:
+        back, _ = read_picture(storage.read(path), not options.decode, path, model)
+        if back.shape[:2] != picture.shape[:2]:
+            raise ChecksumError("decoded to another size")
+        # Some formats return gray as RGB.
+        likeness = psnr(*np.broadcast_arrays(np.atleast_3d(picture), np.atleast_3d(back)))
+    except NicError as error:
+        return f"source kept: {error}"
+    return None if likeness >= SANE_PSNR else f"source kept: PSNR of only {likeness:.1f} dB"
