@@ -44,3 +44,11 @@ def photo() -> np.ndarray:
     y, x = np.mgrid[:40, :56]
     smooth = np.stack([4 * x, 6 * y, 2 * (x + y)], axis=-1)
     return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch) -> Path:
+    """An empty folder `in`, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"

@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--delete-source",
         action="store_true",
-        help="delete every source whose output, read back and decoded, is like it",
+        help="delete every source of which nothing was lost, and whose output, read back and"
+        " decoded, is like it",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and write nothing")
     _engine_arguments(parser)

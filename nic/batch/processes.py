@@ -49,7 +49,8 @@ def _share(tasks: Iterator[Task], options: Options, jobs: int, lost: list[Task])
             with _uninterrupted():
                 for worker, task in zip(tuple(idle), tasks):
                     idle.remove(worker)
-                    running[worker.submit(_convert, task)] = worker, task
+                    future, worker = _submit(worker, task, options)
+                    running[future] = worker, task
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -73,6 +74,17 @@ def _worker(options: Options) -> ProcessPoolExecutor:
     """A pool of one process, which starts at the first task."""
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(1, spawn, initializer=_begin, initargs=(options,))
+
+
+def _submit(
+    worker: ProcessPoolExecutor, task: Task, options: Options
+) -> tuple[Future, ProcessPoolExecutor]:
+    """A task's future and the worker that has it: another one, if this was killed while idle."""
+    try:
+        return worker.submit(_convert, task), worker
+    except BrokenProcessPool:
+        worker = _worker(options)
+        return worker.submit(_convert, task), worker
 
 
 @contextmanager

@@ -82,10 +82,7 @@ class Task:
 def convert(task: Task, options: Options, model: Model) -> Row:
     """Convert one file; whatever is wrong with it stands in the row."""
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            row = _convert(task, options, model)
-        return replace(row, notes=(*row.notes, *(str(w.message) for w in caught)))
+        return _convert(task, options, model)
     except NicError as error:
         # Some errors begin with the name, which stands beside them already.
         message = str(error).removeprefix(f"{task.file.path}: ")
@@ -117,7 +114,8 @@ def _convert(task: Task, options: Options, model: Model) -> Row:
         storage.write(storage.join(options.target, task.output), data, task.standing is not None)
         row = replace(row, bytes_out=len(data))
     if options.delete_source:
-        row = replace(row, error=_difference(picture, task.output, options, model))
+        loss = ", ".join(row.notes) or _difference(picture, task.output, options, model)
+        row = replace(row, error=loss and f"source kept: {loss}")
     return row
 
 
@@ -129,7 +127,10 @@ def read_picture(data: bytes, is_nic: bool, name: str, model: Model) -> tuple[np
         return codec.decode_pixels(data, model=model), []
     file = io.BytesIO(data)
     file.name = name
-    return images.load(file)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        picture, notes = images.load(file)
+    return picture, [*notes, *(str(warning.message) for warning in caught)]
 
 
 def write_picture(picture: np.ndarray, to_nic: bool, coding: dict, model: Model) -> bytes:
@@ -153,7 +154,7 @@ def _rate(data: bytes) -> dict:
 
 
 def _difference(picture: np.ndarray, output: str, options: Options, model: Model) -> str | None:
-    """Why the source must be kept, going by the output as it is read back; None if it need not."""
+    """How the output, read back, is unlike the source; None if it is like it."""
     import numpy as np
 
     from nic.evaluation.metrics import psnr
@@ -166,5 +167,5 @@ def _difference(picture: np.ndarray, output: str, options: Options, model: Model
         # Some formats return gray as RGB.
         likeness = psnr(*np.broadcast_arrays(np.atleast_3d(picture), np.atleast_3d(back)))
     except NicError as error:
-        return f"source kept: {error}"
-    return None if likeness >= SANE_PSNR else f"source kept: PSNR of only {likeness:.1f} dB"
+        return str(error)
+    return None if likeness >= SANE_PSNR else f"PSNR of only {likeness:.1f} dB"
