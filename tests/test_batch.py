@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_listed_is_a_failure(source, monkeypatch):
 
 def named(*names: str, known: dict[str, str] | None = None) -> dict[str, str | None]:
     """Input -> output, or None where there is none to be had."""
-    found = [File(name, name, "") for name in names]
+    found = [File(name, name, 0, "") for name in names]
     triples = plan.name_outputs(found, ".nic", known or {})
     return {file.name: None if rival else output for file, output, rival in triples}
 

@@ -186,6 +186,15 @@ def test_a_file_that_kills_every_worker_fails_alone(source, model, monkeypatch):
     assert got["00.nic"].error is got["02.nic"].error is None
 
 
+def test_a_second_attempt_finds_what_the_first_wrote(source, model):
+    """As when a worker is killed between writing and saying so; but not what is of others."""
+    [task], options = tasks_and_options(source, 1)
+    first = work.convert(task, options, model)
+    assert first.status == "done" and work.convert(task, options, model) == first
+    Path("out/00.nic").write_bytes(b"by someone else")
+    assert "exists already" in work.convert(task, options, model).error
+
+
 def deadly(task: Task) -> Row:
     """In a worker: one file is its end."""
     if task.output == "01.nic":
@@ -193,32 +202,24 @@ def deadly(task: Task) -> Row:
     return work.convert(task, processes._options, processes._model)
 
 
-def test_ray_goes_on_when_a_worker_is_killed(source, model):
+def test_ray_goes_on_when_workers_are_killed(source, model, monkeypatch):
+    """One file is the end of its first worker, another of every worker."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'nic[ray]'")
     from nic.batch import ray_engine
 
-    tasks, options = tasks_and_options(source, 16)
-    killed = []
+    tasks, options = tasks_and_options(source, 8)
+    convert, first = ray_engine._convert, source.parent / "first"
 
-    def murderous():
-        for i, task in enumerate(tasks):
-            if i >= 6 and not killed:
-                killed.extend(ray_workers()[:1])
-                os.kill(killed[0], signal.SIGKILL)
-            yield task
+    def deadly(task, options, model):
+        once = task.output == "02.nic" and not first.exists()
+        if once:
+            first.touch()
+        if once or task.output == "05.nic":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return convert(task, options, model)
 
-    got = list(ray_engine.results(murderous(), options, jobs=2, address=None))
-    assert killed
-    assert sorted(row.output for row in got) == [f"{i:02}.nic" for i in range(16)]
-    assert {row.status for row in got} == {"done"}
-
-
-def ray_workers() -> list[int]:
-    """Processes below this one in which Ray is at work on a file."""
-    found, queue = [], [os.getpid()]
-    while queue:
-        queue += (below := children(queue.pop()))
-        for pid in below:
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_convert"):
-                found.append(pid)
-    return found
+    monkeypatch.setattr(ray_engine, "_convert", deadly)
+    got = {r.output: r for r in ray_engine.results(iter(tasks), options, jobs=2, address=None)}
+    assert got.keys() == {f"{i:02}.nic" for i in range(8)} and first.exists()
+    assert "killed" in got.pop("05.nic").error
+    assert {row.status for row in got.values()} == {"done"}

@@ -173,8 +173,10 @@ def _run(
 
     from nic.batch.run import run
 
+    # The largest first: one of them at the end would keep all others waiting.
+    tasks = sorted(planned.tasks, key=lambda task: task.file.size, reverse=True)
     off = args.quiet or None  # None: off where standard error is no terminal
-    with tqdm(total=len(planned.tasks), unit="img", disable=off) as bar:
+    with tqdm(total=len(tasks), unit="img", disable=off) as bar:
 
         def say(text: str) -> None:
             bar.write(f"nic: {files.printable(text)}", file=sys.stderr)
@@ -184,7 +186,7 @@ def _run(
                 say(f"warning: {link}: link to a folder, not followed")
         for path, reason in planned.refused:
             say(f"{path}: {reason}")
-        for row in run(planned.tasks, options, _engine(args, options, len(planned.tasks)), rows):
+        for row in run(tasks, options, _engine(args, options, len(tasks)), rows):
             report.add(row)
             bar.update()
             saved = (report.bytes_in - report.bytes_out) / 1e6

@@ -27,6 +27,7 @@ class File:
     """Absolute path, or URL."""
     name: str
     """Its place in the tree that the outputs repeat, with / between folders."""
+    size: int
     stamp: str
     """Changes when the file does, and costs no reading of it."""
 
@@ -127,10 +128,10 @@ def _local_file(path: str, base: str) -> Iterator[File]:
     try:
         status = os.stat(path)
     except OSError:  # a broken link, say: to be reported when it is read
-        yield File(path, name, "")
+        yield File(path, name, 0, "")
         return
     if stat.S_ISREG(status.st_mode):
-        yield File(path, name, _local_stamp(status))
+        yield File(path, name, status.st_size, _local_stamp(status))
 
 
 def _local_stamp(status: os.stat_result) -> str:
@@ -168,7 +169,8 @@ def _find_remote(source, extensions, target, keep_name, found: Found) -> str:
         for key, info in sorted(entries.items()):
             if info["type"] == "file" and (named or _has_extension(key, extensions)):
                 name = key[len(base) :].lstrip("/")
-                found.files.append(File(system.unstrip_protocol(key), name, tokenize(info)))
+                url = system.unstrip_protocol(key)
+                found.files.append(File(url, name, info["size"], tokenize(info)))
         root = system.unstrip_protocol(root)
     if not entries:
         raise InputError(f"{source}: no such file or folder")
@@ -181,6 +183,14 @@ def read(path: str) -> bytes:
         return files.read(path)
     with _remote(path, InputError) as (system, key):
         return system.cat_file(key)
+
+
+def holds(path: str, data: bytes) -> bool:
+    """Whether there is a file of just these bytes."""
+    try:
+        return read(path) == data
+    except InputError:
+        return False
 
 
 def write(path: str, data: bytes, overwrite: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nic.batch import storage
 from nic.batch.manifest import DONE, FAILED, LARGER, STARTED, Row
 from nic.batch.storage import File
-from nic.errors import ChecksumError, NicError
+from nic.errors import NicError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,24 +99,27 @@ def _convert(task: Task, options: Options, model: Model) -> Row:
     if task.before and task.before.digest == digest:
         # The same bytes as ever: touched, copied, or kept until now.
         row = replace(task.before, input=task.file.path, stamp=task.file.stamp, error=None)
-        if options.delete_source:
-            picture, _ = read_picture(source, options.decode, task.file.path, model)
     else:
-        picture, notes = read_picture(source, options.decode, task.file.path, model)
-        data = write_picture(picture, not options.decode, options.coding, model)
-        status = LARGER if options.skip_larger and len(data) > len(source) else DONE
-        row = task.row(
-            options, status, digest=digest, notes=tuple(notes), bytes_in=len(source), bytes_out=0
-        )
-        row = replace(row, **_rate(source if options.decode else data))
-        if status == LARGER:
-            return row
-        storage.write(storage.join(options.target, task.output), data, task.standing is not None)
-        row = replace(row, bytes_out=len(data))
-    if options.delete_source:
-        loss = ", ".join(row.notes) or _difference(picture, task.output, options, model)
+        row = replace(_converted(source, task, options, model), digest=digest)
+    if options.delete_source and row.status == DONE:
+        loss = ", ".join(row.notes) or _difference(source, task, options, model)
         row = replace(row, error=loss and f"source kept: {loss}")
     return row
+
+
+def _converted(source: bytes, task: Task, options: Options, model: Model) -> Row:
+    """Write the output of a source, given as bytes."""
+    picture, notes = read_picture(source, options.decode, task.file.path, model)
+    data = write_picture(picture, not options.decode, options.coding, model)
+    facts = {"notes": tuple(notes), "bytes_in": len(source)}
+    facts |= _rate(source if options.decode else data)
+    if options.skip_larger and len(data) > len(source):
+        return task.row(options, LARGER, **facts)
+    path = storage.join(options.target, task.output)
+    # What stands there already may be of an attempt that was killed just after it.
+    if task.standing is not None or not storage.holds(path, data):
+        storage.write(path, data, overwrite=task.standing is not None)
+    return task.row(options, DONE, bytes_out=len(data), **facts)
 
 
 def read_picture(data: bytes, is_nic: bool, name: str, model: Model) -> tuple[np.ndarray, list]:
@@ -153,19 +156,20 @@ def _rate(data: bytes) -> dict:
     }
 
 
-def _difference(picture: np.ndarray, output: str, options: Options, model: Model) -> str | None:
+def _difference(source: bytes, task: Task, options: Options, model: Model) -> str | None:
     """How the output, read back, is unlike the source; None if it is like it."""
     import numpy as np
 
     from nic.evaluation.metrics import psnr
 
-    path = storage.join(options.target, output)
+    path = storage.join(options.target, task.output)
+    picture, _ = read_picture(source, options.decode, task.file.path, model)
     try:
         back, _ = read_picture(storage.read(path), not options.decode, path, model)
-        if back.shape[:2] != picture.shape[:2]:
-            raise ChecksumError("decoded to another size")
-        # Some formats return gray as RGB.
-        likeness = psnr(*np.broadcast_arrays(np.atleast_3d(picture), np.atleast_3d(back)))
     except NicError as error:
-        return str(error)
+        return str(error).removeprefix(f"{path}: ")
+    if back.shape[:2] != picture.shape[:2]:
+        return "decoded to another size"
+    # Some formats return gray as RGB.
+    likeness = psnr(*np.broadcast_arrays(np.atleast_3d(picture), np.atleast_3d(back)))
     return None if likeness >= SANE_PSNR else f"PSNR of only {likeness:.1f} dB"
