@@ -124,13 +124,15 @@ def _options(args: argparse.Namespace) -> Options:
         if os.path.exists(target) and not os.path.isdir(target):
             raise OutputError(f"{target}: is no folder")
     format = (args.format or "png").lstrip(".")
+    if args.decode:
+        coding = {"format": images.format_for(format)}
+    else:
+        coding = {"quality": 50.0 if args.quality is None else args.quality}
     return Options(
         decode=args.decode,
         target=target,
         extension=f".{format}" if args.decode else ".nic",
-        coding={"format": images.format_for(format)}
-        if args.decode
-        else {"quality": 50.0 if args.quality is None else args.quality},
+        coding=coding,
         model=models.load(args.weights).fingerprint.hex(),
         weights=args.weights and args.weights.absolute(),
         force=args.force,
