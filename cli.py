@@ -256,6 +256,7 @@ COMMANDS = {
     "decode": (".nic -> image", decode_arguments, decode),
     "info": ("print the header of .nic files", info_arguments, info),
     "eval": ("rate and quality on a folder of images", *_of_module("nic.evaluation.runner")),
+    "compare": ("one image beside other codecs, as a page", *_of_module("nic.evaluation.compare")),
     "bench": ("time the parts of the codec", *_of_module("nic.evaluation.bench")),
     "train": ("train a model", *_of_module("nic.training.command")),
     "export": ("training checkpoint -> weight file", export_arguments, export),

@@ -6,7 +6,7 @@ The qualities of a rival span about 0.1 to 2.5 bits per pixel on photographs, as
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -40,6 +40,15 @@ def find(name: str, model: Path | None = None) -> Codec:
     if name not in RIVALS:
         raise InputError(f"unknown codec {name!r}; known are {', '.join(RIVALS)}")
     return RIVALS[name]
+
+
+def installed(names: Iterable[str], model: Path | None, say: Callable[[str], None]) -> list[Codec]:
+    """Codecs by name, without those whose library is absent, which `say` tells of."""
+    codecs = [find(name, model) for name in dict.fromkeys(names)]
+    for codec in codecs:
+        if codec.version() is None:
+            say(f"{codec.name} is left out: this Pillow cannot write it")
+    return [codec for codec in codecs if codec.version() is not None]
 
 
 def nic_codec(model: Path | None = None) -> Codec:
