@@ -49,10 +49,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kw, allow_abbrev=False)
         self.fill = fill
 
-    def parse_known_args(self, args=None, namespace=None):
+    def fill_in(self) -> None:
         fill, self.fill = self.fill, None
         if fill:
             fill(self)
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.fill_in()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
@@ -243,6 +246,19 @@ def export(args: argparse.Namespace) -> None:
     export(args.checkpoint, output, args.force)
 
 
+def completions_arguments(parser: argparse.ArgumentParser) -> None:
+    from nic.completions import SHELLS
+
+    parser.add_argument("shell", choices=SHELLS, help="the shell to print a script for")
+
+
+def completions(args: argparse.Namespace) -> None:
+    """`nic completions`."""
+    from nic.completions import script
+
+    print(script(make_parser(filled=True), args.shell))
+
+
 def _of_module(name: str) -> tuple[Callable, Callable]:
     """A subcommand that a module declares and runs; it is imported when it is asked for."""
     return (
@@ -260,28 +276,32 @@ COMMANDS = {
     "bench": ("time the parts of the codec", *_of_module("nic.evaluation.bench")),
     "train": ("train a model", *_of_module("nic.training.command")),
     "export": ("training checkpoint -> weight file", export_arguments, export),
+    "thumbnail": ("small PNG of a .nic file, for file managers", *_of_module("nic.thumbnail")),
+    "completions": ("print a shell's completion script", completions_arguments, completions),
 }
 """Subcommand -> (help, declares its arguments, runs it)."""
 
 
 class Version(argparse.Action):
-    """Prints version and model, which is looked up only then."""
+    """Prints version, model and device, which are looked up only then."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         import nic
         from nic import models
+        from nic.evaluation.machine import cpu_name
 
         try:
             model = models.load()
             name = f"{model.config.name} ({model.fingerprint.hex()})"
         except InputError as error:
             name = f"none ({error})"
-        print(f"nic {nic.__version__}\nmodel {name}")
+        print(f"nic {nic.__version__}\nmodel {name}\ndevice CPU ({cpu_name()})")
         parser.exit()
 
 
-def make_parser() -> Parser:
-    """The whole command line; subcommands declare their arguments when they are parsed."""
+def make_parser(filled: bool = False) -> Parser:
+    """The whole command line; subcommands declare their arguments when they are parsed, or all of
+    them at once where the parser is to come `filled`."""
     parser = Parser(
         prog="nic",
         description="A learned image codec: photo.png -> photo.nic -> photo.png.",
@@ -289,12 +309,14 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--version", action=Version, nargs=0, help="print version and model, and exit"
+        "--version", action=Version, nargs=0, help="print version, model and device, and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for name, (help, fill, run) in COMMANDS.items():
         command = commands.add_parser(name, help=help, description=help, fill=fill)
         command.set_defaults(run=run)
+        if filled:
+            command.fill_in()
     return parser
 
 

@@ -430,7 +430,8 @@ def test_round_trip(model, tmp_path, monkeypatch, photo, capsys, mode):
     assert psnr > 25 and f"PSNR {psnr:.2f} dB" in report and "bits" in report
 
 
-def test_version_names_the_model(model, capsys):
+def test_version_names_the_model_and_the_device(model, capsys):
     assert cli.main(["--version"]) == 0
     text = capsys.readouterr().out
     assert nic.__version__ in text and model.fingerprint.hex() in text
+    assert "\ndevice CPU (" in text
