@@ -237,7 +237,7 @@ def _installed(names: list[str], model: Path | None, say: Callable[[str], None])
 @lru_cache(maxsize=1)
 def _load(path: Path) -> np.ndarray:
     """Pixels of one image; points of one image mostly follow each other."""
-    return images.load(path)[0]
+    return images.load_pixels(path)
 
 
 def _timed(function, *args):
