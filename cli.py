@@ -23,6 +23,7 @@ from nic.errors import InputError, NicError, OutputError
 if TYPE_CHECKING:
     from nic.container import Header
     from nic.models import Model
+    from nic.picture import Picture
 
 EPILOG = """\
 exit codes:
@@ -76,6 +77,22 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 (smallest file) to 100 (best picture), any real number (default: %(default)g)",
     )
     parser.add_argument(
+        "--alpha-quality",
+        type=_quality,
+        default=100.0,
+        metavar="Q",
+        help="of transparency, 0 to 100, which loses nothing (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="keep the colours of wholly transparent pixels too; costs bytes",
+    )
+    parser.add_argument(
+        "--frame", type=int, metavar="N", help="of a file of several pictures take this, from 0"
+    )
+    _strip_argument(parser)
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="decode the result before it is written, and print its PSNR in dB",
@@ -93,6 +110,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="image format, such as png, jpeg or webp (default: by OUT's extension, or else png)",
     )
+    _strip_argument(parser)
     _coding_arguments(parser)
 
 
@@ -104,6 +122,14 @@ def _coding_arguments(parser: argparse.ArgumentParser) -> None:
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="store_true", help="print sizes, bits, seconds")
     volume.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _strip_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="drop ICC profile, EXIF and XMP; the picture is turned upright, its colours to sRGB",
+    )
 
 
 def _force_argument(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +150,8 @@ def encode(args: argparse.Namespace) -> None:
     """`nic encode`."""
     from nic import images
 
-    pixels, notes = images.load(sys.stdin.buffer if args.input == files.STREAM else args.input)
+    source = sys.stdin.buffer if args.input == files.STREAM else args.input
+    picture, notes = images.load(source, strip=args.strip, frame=args.frame)
     output = args.output or files.default_output(args.input, ".nic")
     files.check_output(output, args.input, args.force)
     for note in notes:
@@ -133,25 +160,39 @@ def encode(args: argparse.Namespace) -> None:
 
     model, report = _model(args), {}
     with _progress(args, "encoding") as progress:
-        data = codec.encode_pixels(
-            pixels, args.quality, model=model, report=report, progress=progress
+        data = codec.encode(
+            picture,
+            args.quality,
+            alpha_quality=args.alpha_quality,
+            exact=args.exact,
+            model=model,
+            report=report,
+            progress=progress,
         )
     if args.verify:
         with _progress(args, "verifying") as progress:
-            decoded = codec.decode_pixels(data, model=model, progress=progress)
-        from nic.evaluation.metrics import psnr
-
-        _say(args, f"verified: PSNR {psnr(pixels, decoded):.2f} dB")
+            decoded = codec.decode(data, model=model, progress=progress)
+        _say(args, f"verified: PSNR {_psnr(picture, decoded, args.exact):.2f} dB")
     files.write(output, data, args.force)
-    height, width = pixels.shape[:2]
-    bpp = 8 * len(data) / (width * height)
-    _say(args, f"{output}: {width}x{height}, {len(data)} bytes, {bpp:.4f} bpp")
+    bpp = 8 * len(data) / (picture.width * picture.height)
+    _say(args, f"{output}: {picture.width}x{picture.height}, {len(data)} bytes, {bpp:.4f} bpp")
     _say_report(args, report)
+
+
+def _psnr(picture: Picture, decoded: Picture, exact: bool) -> float:
+    """PSNR of the pixels that can be seen or, `exact`, of all."""
+    from nic.evaluation.metrics import psnr
+
+    if decoded.alpha is None or exact:
+        return psnr(picture.pixels, decoded.pixels)
+    visible = decoded.alpha > 0
+    return psnr(picture.pixels[visible], decoded.pixels[visible])
 
 
 def decode(args: argparse.Namespace) -> None:
     """`nic decode`."""
     from nic import container, images
+    from nic.appearance import stripped
 
     output = args.output or files.default_output(
         args.input, f".{(args.format or 'png').lstrip('.')}"
@@ -165,10 +206,13 @@ def decode(args: argparse.Namespace) -> None:
 
     model, report = _model(args), {}
     with _about(args.input), _progress(args, "decoding") as progress:
-        pixels = codec.decode_pixels(data, model=model, report=report, progress=progress)
-    files.write(output, images.to_bytes(pixels, format), args.force)
-    height, width = pixels.shape[:2]
-    _say(args, f"{output}: {width}x{height}, {format}")
+        picture = codec.decode(data, model=model, report=report, progress=progress)
+    if args.strip:
+        picture, notes = stripped(picture)
+        for note in notes:
+            _say(args, f"warning: {args.input}: {note}")
+    files.write(output, images.to_bytes(picture, format), args.force)
+    _say(args, f"{output}: {picture.width}x{picture.height}, {format}")
     _say_report(args, report)
 
 
@@ -212,6 +256,7 @@ def _plain(header: Header) -> dict:
         "width": header.width,
         "height": header.height,
         "gray": header.gray,
+        "alpha": header.alpha,
         "quality": round(header.quality_step / 2.55, 2),
         "quality_step": header.quality_step,
         "lanes": header.lanes,

@@ -54,14 +54,15 @@ def installed(names: Iterable[str], model: Path | None, say: Callable[[str], Non
 def nic_codec(model: Path | None = None) -> Codec:
     """nic with a weight file, by default the shipped one; loaded once per process."""
     from nic import codec, models
+    from nic.picture import Picture
 
     load = partial(models.load, model)
     return Codec(
         name="nic",
         settings="one model for all qualities",
         qualities=tuple(range(0, 101, 10)),
-        encode=lambda image, q: codec.encode_pixels(np.asarray(image), q, model=load()),
-        decode=lambda data: codec.decode_pixels(data, model=load()),
+        encode=lambda image, q: codec.encode(Picture(np.asarray(image)), q, model=load()),
+        decode=lambda data: codec.decode(data, model=load()).pixels,
         version=lambda: load().fingerprint.hex(),
     )
 

@@ -226,7 +226,7 @@ def _warm_up(codecs: Iterable[tuple[str, Path | None]]) -> None:
 @lru_cache(maxsize=1)
 def _load(path: Path) -> np.ndarray:
     """Pixels of one image; points of one image mostly follow each other."""
-    return images.load(path)[0]
+    return images.load_pixels(path)
 
 
 def _timed(function, *args):
