@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from nic.container import read_varint, write_varint
 from nic.errors import FormatError, LimitExceeded
-from nic.picture import Picture
+
+if TYPE_CHECKING:
+    from nic.picture import Picture
 
 KINDS = {"c": "icc", "e": "exif", "x": "xmp"}
 """Chunk types -> the fields of a `Picture` that they hold."""

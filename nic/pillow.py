@@ -7,31 +7,37 @@
         image.show()                           # decodes
     image.save("small.nic", quality=30)
 
-`Image.save` takes `quality` (0..100), `effort`, and `icc_profile`, `exif` and `xmp`, which replace
-those of the image, or drop them where None. Errors are Pillow's: opening raises
-UnidentifiedImageError or OSError, loading OSError, saving ValueError.
+`Image.save` takes `quality` (0..100), `alpha_quality`, `exact` and `effort`, as `nic.encode` does,
+and `icc_profile`, `exif` and `xmp`, which replace the image's own or, where None, drop them. Of an
+animation it takes the current frame. Errors are Pillow's: opening raises UnidentifiedImageError or
+OSError, loading OSError, saving ValueError.
 """
 
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any
 
 from PIL import Image, ImageFile
 
 import nic
-from nic import container
+from nic import container, metadata
 from nic.errors import FormatError, NicError
 
 FORMAT = "NIC"
 
-SETTINGS = ("quality", "effort")
+SETTINGS = ("alpha_quality", "exact", "effort")
 """Options of `Image.save` that `nic.encode` takes as they are."""
 
-METADATA = ("icc_profile", "exif", "xmp")
-"""Entries of an image's `info` that are stored, and options of `Image.save` that replace them."""
+METADATA = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+"""Fields of a `Picture` -> entries of an image's `info`, and options of `Image.save`."""
+
+MAX_CHUNK = metadata.MAX_SIZE + 2**16
+"""Bytes of a metadata chunk that are read; deflating adds less than this to what is allowed."""
 
 
 class NicImageFile(ImageFile.ImageFile):
@@ -49,8 +55,19 @@ class NicImageFile(ImageFile.ImageFile):
             except FormatError as error:  # Pillow then tries other formats
                 raise SyntaxError(str(error)) from error
         self._size = header.width, header.height
-        self._mode = "L" if header.gray else "RGB"
+        self._mode = ("L" if header.gray else "RGB") + "A" * header.alpha
         self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0)]
+        with _errors_as(OSError):
+            self.info |= self._metadata(header)
+
+    def _metadata(self, header: container.Header) -> dict[str, bytes]:
+        chunks, at = {}, header.size
+        for kind, size in header.chunks:
+            if kind in metadata.KINDS:
+                self.fp.seek(at)
+                chunks[kind] = self.fp.read(min(size, MAX_CHUNK))
+            at += size
+        return {METADATA[name]: value for name, value in metadata.unpack(chunks).items()}
 
     def load_seek(self, pos: int) -> None:
         # Where this is defined, ImageFile.Parser waits for the whole file.
@@ -85,15 +102,18 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    from nic import codec, images  # which load NumPy
+
     options = image.encoderinfo
-    replaced = {key: _as_bytes(options[key]) for key in METADATA if key in options}
-    _check_exif(replaced.get("exif"))
-    if replaced or getattr(image, "n_frames", 1) > 1:
-        image = image.copy()  # of the current frame alone
-        info = {**image.info, **replaced}
-        image.info = {key: value for key, value in info.items() if value is not None}
+    given = {name: _as_bytes(options[key]) for name, key in METADATA.items() if key in options}
+    _check_exif(given.get("exif"))
+    settings = {key: options[key] for key in SETTINGS if key in options}
     with _errors_as(ValueError):
-        file.write(nic.encode(image, **{key: options[key] for key in SETTINGS if key in options}))
+        picture, lost = images.from_pil(image, frame=image.tell())
+        for message in lost:
+            warnings.warn(message, stacklevel=3)
+        picture = replace(picture, **given)
+        file.write(codec.encode(picture, options.get("quality", 50.0), **settings))
 
 
 def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:

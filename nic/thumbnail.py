@@ -31,17 +31,18 @@ def main(args: argparse.Namespace) -> None:
     """Run `nic thumbnail`."""
     import io
 
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    import nic
+    from nic import codec, images
+    from nic.appearance import stripped
 
     files.check_output(args.output, args.input, overwrite=True)
     try:
-        image = nic.decode(files.read(args.input))
+        picture = codec.decode(files.read(args.input))
     except NicError as error:
         error.add_note(args.input)
         raise
-    image = ImageOps.exif_transpose(image)
+    image = images.to_pil(stripped(picture)[0])
     image.thumbnail((args.size, args.size), Image.Resampling.LANCZOS)
     png = io.BytesIO()
     image.save(png, "PNG")

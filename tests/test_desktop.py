@@ -141,6 +141,18 @@ def test_thumbnails_are_never_enlarged(model, tmp_path):
         assert image.tobytes() == nic.open(VECTOR).tobytes()
 
 
+def test_thumbnails_are_upright_and_keep_transparency(model, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.new("RGBA", (30, 20), (200, 100, 50, 128))
+    image.info["exif"] = exif.tobytes()
+    (tmp_path / "in.nic").write_bytes(nic.encode(image))
+    assert cli.main(["thumbnail", str(tmp_path / "in.nic"), str(tmp_path / "out.png")]) == 0
+    with Image.open(tmp_path / "out.png") as image:
+        assert (image.mode, image.size) == ("RGBA", (20, 30))
+        assert image.getpixel((3, 3))[3] == 128 and not image.getexif()
+
+
 @pytest.mark.parametrize(
     "arguments, code",
     [

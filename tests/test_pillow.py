@@ -16,10 +16,14 @@ import pytest
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import nic.pillow
+from nic import codec
 
 VECTORS = Path(__file__).parent / "vectors"
 PHOTO = VECTORS / "rgb-48x33-q50.nic"
 GRAY = VECTORS / "gray-40x40-q60.nic"
+ALPHA = VECTORS / "alpha-20x12-q60.nic"
+GRAY_ALPHA = VECTORS / "gray-alpha-33x17-q30.nic"
+METADATA = VECTORS / "metadata-24x16-q50.nic"
 DATA = PHOTO.read_bytes()
 
 
@@ -47,17 +51,27 @@ def test_open_reads_the_header_alone(monkeypatch):
         assert (image.format, image.mode, image.size) == ("NIC", "RGB", (48, 33))
         assert image.get_format_mimetype() == "image/x-nic"
         assert image.tell() == 0 and image.n_frames == 1 and not image.is_animated
-    with Image.open(GRAY) as image:
-        assert (image.mode, image.size) == ("L", (40, 40))
+
+
+@pytest.mark.parametrize(
+    "path, mode, size",
+    [(GRAY, "L", (40, 40)), (ALPHA, "RGBA", (20, 12)), (GRAY_ALPHA, "LA", (33, 17))],
+    ids=["gray", "alpha", "gray-alpha"],
+)
+def test_modes_of_files(model, path, mode, size):
+    with Image.open(path) as image:
+        assert (image.mode, image.size) == (mode, size)
+        image.load()
+        assert (image.mode, image.size) == (mode, size)
 
 
 def test_open_imports_neither_numpy_nor_torch():
     code = (
-        "import json, sys, nic.pillow; from PIL import Image; Image.open(sys.argv[1]);"
+        "import json, sys, nic.pillow; from PIL import Image; Image.open(sys.argv[1]).info['xmp'];"
         "print(json.dumps([name for name in ('numpy', 'torch') if name in sys.modules]))"
     )
     root = Path(__file__).parents[1]
-    run = subprocess.run([sys.executable, "-c", code, PHOTO], stdout=subprocess.PIPE, cwd=root)
+    run = subprocess.run([sys.executable, "-c", code, METADATA], stdout=subprocess.PIPE, cwd=root)
     assert json.loads(run.stdout) == []
 
 
@@ -66,7 +80,7 @@ def test_registered():
     assert Image.MIME["NIC"] == "image/x-nic"
 
 
-@pytest.mark.parametrize("path", [PHOTO, GRAY], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [PHOTO, GRAY, ALPHA, GRAY_ALPHA], ids=lambda path: path.stem)
 def test_pixels_are_those_of_decode(model, path):
     with Image.open(path) as image:
         assert np.array_equal(np.asarray(image), np.asarray(nic.decode(path.read_bytes())))
@@ -187,10 +201,10 @@ def test_save_writes_what_encode_returns(model, picture, tmp_path):
 
 def test_only_given_settings_are_passed_on(monkeypatch, picture):
     calls = []
-    monkeypatch.setattr(nic, "encode", lambda image, **options: calls.append(options) or b"")
+    monkeypatch.setattr(codec, "encode", lambda _, q, **options: calls.append((q, options)) or b"")
     picture.save(io.BytesIO(), "NIC", optimize=True)
-    picture.save(io.BytesIO(), "NIC", quality=7, effort=3)
-    assert calls == [{}, {"quality": 7, "effort": 3}]
+    picture.save(io.BytesIO(), "NIC", quality=7, effort=3, exact=True, alpha_quality=80)
+    assert calls == [(50, {}), (7, {"effort": 3, "exact": True, "alpha_quality": 80})]
 
 
 @pytest.mark.parametrize("quality", [-1, 101, "high", None, float("nan")])
@@ -200,17 +214,36 @@ def test_invalid_quality(model, picture, tmp_path, quality):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "I", "I;16", "F", "P", "RGB", "CMYK", "YCbCr", "HSV"])
+MODES = {
+    **dict.fromkeys(("1", "L", "I", "I;16", "F"), "L"),
+    **dict.fromkeys(("RGB", "CMYK", "YCbCr", "HSV"), "RGB"),
+    **dict.fromkeys(("RGBA", "P", "PA"), "RGBA"),
+    "LA": "LA",
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_modes(model, picture, mode):
-    image = picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    image = (picture.convert("L") if mode in ("I", "I;16", "F") else picture).convert(mode)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tests/test_images.py knows what is lost, and says so
         saved = roundtrip(image, quality=100)
-    gray = mode in ("1", "L", "I", "I;16", "F")
-    assert saved.mode == ("L" if gray else "RGB") and saved.size == image.size
+    assert saved.mode == MODES[mode] and saved.size == image.size
+    if mode in ("RGBA", "LA", "PA"):
+        assert saved.getchannel("A").tobytes() == image.getchannel("A").tobytes()
     if mode in ("L", "RGB", "YCbCr"):
         error = np.asarray(saved.convert("RGB"), float) - np.asarray(image.convert("RGB"), float)
         assert np.abs(error).mean() < 6
+
+
+def test_transparent_colour_of_a_palette(model):
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.paste(0, (0, 0, 10, 20))
+    image.info["transparency"] = 0
+    saved = roundtrip(image)
+    assert saved.mode == "RGBA" and saved.getchannel("A").getcolors() == [(200, 0), (200, 255)]
 
 
 def test_animations_give_their_current_frame(model, picture):
@@ -245,35 +278,54 @@ def test_a_loaded_file_can_be_overwritten_by_itself(model, tmp_path):
 # Metadata
 
 
+def test_metadata_before_anything_is_decoded(monkeypatch):
+    decoded = nic.decode(METADATA.read_bytes())
+    monkeypatch.setattr(nic, "decode", None)
+    with Image.open(METADATA) as image:
+        assert image.info == decoded.info
+        assert image.info.keys() == {"icc_profile", "exif", "xmp"}
+
+
+def test_damaged_metadata_says_so():
+    data = bytearray(METADATA.read_bytes())
+    data[nic.info(data).size + 5] ^= 255
+    with pytest.raises(OSError, match="icc"):
+        Image.open(io.BytesIO(data))
+
+
 @pytest.fixture
-def stored(monkeypatch):
-    """Encodes nothing; returns the metadata that came with the last image to encode."""
-    found = {}
-
-    def encode(image, **_):
-        found.clear()
-        found.update({k: v for k, v in image.info.items() if k in nic.pillow.METADATA})
-        return DATA
-
-    monkeypatch.setattr(nic, "encode", encode)
-    return found
-
-
-def test_metadata_of_the_image_is_handed_on(picture, stored):
-    picture.info.update(icc_profile=b"icc", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0", xmp=b"<x/>")
-    roundtrip(picture)
-    assert stored == {k: picture.info[k] for k in ("icc_profile", "exif", "xmp")}
-
-
-def test_metadata_as_arguments(picture, stored):
+def exif() -> Image.Exif:
     exif = Image.Exif()
-    exif[274] = 6
+    exif[274] = 6  # orientation
+    return exif
+
+
+def test_metadata_of_the_image_is_kept(model, picture, exif):
+    for data in (exif.tobytes(), exif.tobytes().removeprefix(b"Exif\0\0")):
+        picture.info.update(icc_profile=b"icc", exif=data, xmp=b"<x/>")
+        saved = roundtrip(picture)
+        assert saved.info == picture.info and saved.getexif()[274] == 6
+        assert saved.size == picture.size  # turned upright by viewers, as with other formats
+
+
+def test_metadata_through_other_formats(model, picture, exif):
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG", exif=exif, xmp=b"<x/>", icc_profile=b"icc")
+    with Image.open(jpeg) as image:
+        assert roundtrip(image).info == {
+            key: image.info[key] for key in ("exif", "xmp", "icc_profile")
+        }
+
+
+def test_metadata_as_arguments(model, picture, exif):
     picture.info["icc_profile"] = b"old"
-    roundtrip(picture, exif=exif, xmp="<ü/>", icc_profile=b"new")
-    assert stored == {"exif": exif.tobytes(), "xmp": "<ü/>".encode(), "icc_profile": b"new"}
-    roundtrip(picture, exif=exif.tobytes(), icc_profile=None)
-    assert stored == {"exif": exif.tobytes()}
-    assert picture.info["icc_profile"] == b"old"
+    expected = {"exif": exif.tobytes(), "xmp": "<\u00fc/>".encode()}
+    saved = roundtrip(picture, exif=exif, xmp="<\u00fc/>", icc_profile=b"new")
+    assert saved.info == {**expected, "icc_profile": b"new"}
+    assert roundtrip(picture, exif=exif.tobytes(), icc_profile=None).info == {
+        "exif": exif.tobytes()
+    }
+    assert picture.info == {"icc_profile": b"old"}
 
 
 @pytest.mark.parametrize("exif", [b"invalid", b"Exif\0\0II*\0"])

@@ -70,11 +70,9 @@ def main(args: argparse.Namespace) -> int:
     from nic.evaluation import page, rivals
 
     codec.quality_step(args.quality)  # refuses a wrong one before any work is spent
-    pixels, notes = images.load(sys.stdin.buffer if args.image == files.STREAM else args.image)
+    pixels = images.load_pixels(sys.stdin.buffer if args.image == files.STREAM else args.image)
     output = args.output or files.default_output(args.image, ".html")
     files.check_output(output, args.image, args.force)
-    for note in notes:
-        warnings.warn(f"{args.image}: {note}", stacklevel=2)
     names = [name.strip() for name in args.rivals.split(",") if name.strip()]
     codecs = rivals.installed(["nic", *names], args.model, warnings.warn)
     image = Image.fromarray(pixels)
