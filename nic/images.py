@@ -270,7 +270,7 @@ def format_for(name: str | Path) -> str:
     """
     extension = f".{str(name).rpartition('.')[2]}".lower()
     known = Image.registered_extensions().get(extension, extension[1:].upper())
-    if known not in Image.SAVE:
+    if known not in Image.SAVE or known == "NIC":  # which nic.pillow, where imported, registers
         raise InputError(f"{name}: Pillow writes no images of type '{extension}'")
     return known
 
