@@ -23,6 +23,7 @@ from nic.errors import InputError, NicError, OutputError
 if TYPE_CHECKING:
     from nic.container import Header
     from nic.models import Model
+    from nic.picture import Picture
 
 EPILOG = """\
 exit codes:
@@ -50,10 +51,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kw, allow_abbrev=False)
         self.fill = fill
 
-    def parse_known_args(self, args=None, namespace=None):
+    def fill_in(self) -> None:
         fill, self.fill = self.fill, None
         if fill:
             fill(self)
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.fill_in()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
@@ -74,6 +78,22 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 (smallest file) to 100 (best picture), any real number (default: %(default)g)",
     )
     parser.add_argument(
+        "--alpha-quality",
+        type=_quality,
+        default=100.0,
+        metavar="Q",
+        help="of transparency, 0 to 100, which loses nothing (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="keep the colours of wholly transparent pixels too; costs bytes",
+    )
+    parser.add_argument(
+        "--frame", type=int, metavar="N", help="of a file of several pictures take this, from 0"
+    )
+    _strip_argument(parser)
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="decode the result before it is written, and print its PSNR in dB",
@@ -91,6 +111,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="image format, such as png, jpeg or webp (default: by OUT's extension, or else png)",
     )
+    _strip_argument(parser)
     _coding_arguments(parser)
 
 
@@ -104,6 +125,14 @@ def _coding_arguments(parser: argparse.ArgumentParser) -> None:
     volume.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
+def _strip_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="drop ICC profile, EXIF and XMP; the picture is turned upright, its colours to sRGB",
+    )
+
+
 def _force_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite the output")
 
@@ -112,7 +141,8 @@ def encode(args: argparse.Namespace) -> None:
     """`nic encode`."""
     from nic import images
 
-    pixels, notes = images.load(sys.stdin.buffer if args.input == files.STREAM else args.input)
+    source = sys.stdin.buffer if args.input == files.STREAM else args.input
+    picture, notes = images.load(source, strip=args.strip, frame=args.frame)
     output = args.output or files.default_output(args.input, ".nic")
     files.check_output(output, args.input, args.force)
     for note in notes:
@@ -121,25 +151,39 @@ def encode(args: argparse.Namespace) -> None:
 
     model, report = _model(args), {}
     with _progress(args, "encoding") as progress:
-        data = codec.encode_pixels(
-            pixels, args.quality, model=model, report=report, progress=progress
+        data = codec.encode(
+            picture,
+            args.quality,
+            alpha_quality=args.alpha_quality,
+            exact=args.exact,
+            model=model,
+            report=report,
+            progress=progress,
         )
     if args.verify:
         with _progress(args, "verifying") as progress:
-            decoded = codec.decode_pixels(data, model=model, progress=progress)
-        from nic.evaluation.metrics import psnr
-
-        _say(args, f"verified: PSNR {psnr(pixels, decoded):.2f} dB")
+            decoded = codec.decode(data, model=model, progress=progress)
+        _say(args, f"verified: PSNR {_psnr(picture, decoded, args.exact):.2f} dB")
     files.write(output, data, args.force)
-    height, width = pixels.shape[:2]
-    bpp = 8 * len(data) / (width * height)
-    _say(args, f"{output}: {width}x{height}, {len(data)} bytes, {bpp:.4f} bpp")
+    bpp = 8 * len(data) / (picture.width * picture.height)
+    _say(args, f"{output}: {picture.width}x{picture.height}, {len(data)} bytes, {bpp:.4f} bpp")
     _say_report(args, report)
+
+
+def _psnr(picture: Picture, decoded: Picture, exact: bool) -> float:
+    """PSNR of the pixels that can be seen or, `exact`, of all."""
+    from nic.evaluation.metrics import psnr
+
+    if decoded.alpha is None or exact:
+        return psnr(picture.pixels, decoded.pixels)
+    visible = decoded.alpha > 0
+    return psnr(picture.pixels[visible], decoded.pixels[visible])
 
 
 def decode(args: argparse.Namespace) -> None:
     """`nic decode`."""
     from nic import container, images
+    from nic.appearance import stripped
 
     output = args.output or files.default_output(
         args.input, f".{(args.format or 'png').lstrip('.')}"
@@ -153,10 +197,13 @@ def decode(args: argparse.Namespace) -> None:
 
     model, report = _model(args), {}
     with _about(args.input), _progress(args, "decoding") as progress:
-        pixels = codec.decode_pixels(data, model=model, report=report, progress=progress)
-    files.write(output, images.to_bytes(pixels, format), args.force)
-    height, width = pixels.shape[:2]
-    _say(args, f"{output}: {width}x{height}, {format}")
+        picture = codec.decode(data, model=model, report=report, progress=progress)
+    if args.strip:
+        picture, notes = stripped(picture)
+        for note in notes:
+            _say(args, f"warning: {args.input}: {note}")
+    files.write(output, images.to_bytes(picture, format), args.force)
+    _say(args, f"{output}: {picture.width}x{picture.height}, {format}")
     _say_report(args, report)
 
 
@@ -200,6 +247,7 @@ def _plain(header: Header) -> dict:
         "width": header.width,
         "height": header.height,
         "gray": header.gray,
+        "alpha": header.alpha,
         "quality": round(header.quality_step / 2.55, 2),
         "quality_step": header.quality_step,
         "lanes": header.lanes,
@@ -234,6 +282,19 @@ def export(args: argparse.Namespace) -> None:
     export(args.checkpoint, output, args.force)
 
 
+def completions_arguments(parser: argparse.ArgumentParser) -> None:
+    from nic.completions import SHELLS
+
+    parser.add_argument("shell", choices=SHELLS, help="the shell to print a script for")
+
+
+def completions(args: argparse.Namespace) -> None:
+    """`nic completions`."""
+    from nic.completions import script
+
+    print(script(make_parser(filled=True), args.shell))
+
+
 def _of_module(name: str) -> tuple[Callable, Callable]:
     """A subcommand that a module declares and runs; it is imported when it is asked for."""
     return (
@@ -248,31 +309,36 @@ COMMANDS = {
     "info": ("print the header of .nic files", info_arguments, info),
     "batch": ("convert whole folders, in any number of runs", *_of_module("nic.batch.command")),
     "eval": ("rate and quality on a folder of images", *_of_module("nic.evaluation.runner")),
+    "compare": ("one image beside other codecs, as a page", *_of_module("nic.evaluation.compare")),
     "bench": ("time the parts of the codec", *_of_module("nic.evaluation.bench")),
     "train": ("train a model", *_of_module("nic.training.command")),
     "export": ("training checkpoint -> weight file", export_arguments, export),
+    "thumbnail": ("small PNG of a .nic file, for file managers", *_of_module("nic.thumbnail")),
+    "completions": ("print a shell's completion script", completions_arguments, completions),
 }
 """Subcommand -> (help, declares its arguments, runs it)."""
 
 
 class Version(argparse.Action):
-    """Prints version and model, which is looked up only then."""
+    """Prints version, model and device, which are looked up only then."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         import nic
         from nic import models
+        from nic.evaluation.machine import cpu_name
 
         try:
             model = models.load()
             name = f"{model.config.name} ({model.fingerprint.hex()})"
         except InputError as error:
             name = f"none ({error})"
-        print(f"nic {nic.__version__}\nmodel {name}")
+        print(f"nic {nic.__version__}\nmodel {name}\ndevice CPU ({cpu_name()})")
         parser.exit()
 
 
-def make_parser() -> Parser:
-    """The whole command line; subcommands declare their arguments when they are parsed."""
+def make_parser(filled: bool = False) -> Parser:
+    """The whole command line; subcommands declare their arguments when they are parsed, or all of
+    them at once where the parser is to come `filled`."""
     parser = Parser(
         prog="nic",
         description="A learned image codec: photo.png -> photo.nic -> photo.png.",
@@ -280,12 +346,14 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--version", action=Version, nargs=0, help="print version and model, and exit"
+        "--version", action=Version, nargs=0, help="print version, model and device, and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for name, (help, fill, run) in COMMANDS.items():
         command = commands.add_parser(name, help=help, description=help, fill=fill)
         command.set_defaults(run=run)
+        if filled:
+            command.fill_in()
     return parser
 
 

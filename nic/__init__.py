@@ -49,12 +49,21 @@ __all__ = [
 ]
 
 
-def encode(image: Image.Image | np.ndarray, quality: float = 50.0, **options: Any) -> bytes:
+def encode(
+    image: Image.Image | np.ndarray,
+    quality: float = 50.0,
+    *,
+    strip: bool = False,
+    frame: int | None = None,
+    **options: Any,
+) -> bytes:
     """Encode an image to the bytes of a .nic file.
 
-    image: a Pillow image of any mode, or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic
-    file cannot hold, such as transparency, is dropped with a `UserWarning`. quality: 0..100.
-    `options` are those of `nic.codec.encode_pixels`. Errors: InputError, LimitExceeded.
+    image: a Pillow image of any mode, with metadata in `info` as Pillow's readers leave it there,
+    or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic file cannot hold, such as 16 bits a
+    channel, is lost with a `UserWarning`. quality: 0..100; strip: drop metadata, having turned
+    the picture upright and its colours to sRGB; frame: which of several to take, counted from 0.
+    `options` are those of `nic.codec.encode`. Errors: InputError, LimitExceeded.
     """
     import warnings
 
@@ -62,26 +71,28 @@ def encode(image: Image.Image | np.ndarray, quality: float = 50.0, **options: An
     from PIL import Image
 
     from nic import codec, images
+    from nic.picture import Picture
 
     if not isinstance(image, (np.ndarray, Image.Image)):
         raise InputError(f"a Pillow image or an array is wanted, not {type(image).__name__}")
     if isinstance(image, Image.Image):
-        image, dropped = images.from_pil(image)
-        for message in dropped:
-            warnings.warn(message, stacklevel=2)
-    return codec.encode_pixels(image, quality, **options)
+        picture, lost = images.from_pil(image, strip=strip, frame=frame)
+    else:
+        picture, lost = Picture(image), []
+    for message in lost:
+        warnings.warn(message, stacklevel=2)
+    return codec.encode(picture, quality, **options)
 
 
 def decode(data: bytes, **options: Any) -> Image.Image:
-    """Decode a .nic file, given as bytes or the like, to a Pillow image of mode RGB or L.
+    """Decode a .nic file, given as bytes or the like, to a Pillow image.
 
-    `options` are those of `nic.codec.decode_pixels`. Errors: any NicError but OutputError.
+    Its mode is L, LA, RGB or RGBA; metadata stand in `info` as `icc_profile`, `exif` and `xmp`.
+    `options` are those of `nic.codec.decode`. Errors: any NicError but OutputError.
     """
-    from PIL import Image
+    from nic import codec, images
 
-    from nic import codec
-
-    return Image.fromarray(codec.decode_pixels(_bytes(data), **options))
+    return images.to_pil(codec.decode(_bytes(data), **options))
 
 
 def info(source: bytes | str | os.PathLike) -> Header:

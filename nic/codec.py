@@ -9,39 +9,45 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from nic import container, models, quantizer
+from nic import alpha, container, metadata, models, quantizer
 from nic.config import HYPER_STRIDE, LATENT_STRIDE, QUALITY_STEPS
 from nic.errors import ChecksumError, InputError, ModelMismatch
 from nic.models import Model
+from nic.picture import Picture
 from nic.prior import GAIN_BITS, LATENT_BITS, LatentCode, Progress
 from nic.range_coder import PRECISION
 from nic.symbols import VALUE_MAX
 from nic.tables import SCALES, gaussian_bits, scale_levels
 
 
-def encode_pixels(
-    pixels: np.ndarray,
+def encode(
+    picture: Picture,
     quality: float,
     *,
+    alpha_quality: float = 100.0,
+    exact: bool = False,
     model: Model | None = None,
     lanes: int = 1,
     report: dict | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """Encode an image to the bytes of a .nic file.
+    """Encode a picture to the bytes of a .nic file.
 
-    pixels: (H, W, 3) RGB or (H, W) gray, uint8; quality: 0..100, higher is better; lanes:
-    range-coder substreams, a power of two up to 128. Errors: InputError, LimitExceeded.
+    quality: 0..100, higher is better; alpha_quality: the same for transparency, lossless at 100;
+    exact: keep the colours of wholly transparent pixels, which are otherwise replaced by what
+    costs least; lanes: range-coder substreams, a power of two up to 128. Errors: InputError,
+    LimitExceeded.
 
     A `report` dict receives seconds by stage and the estimated and real numbers of bits;
     `progress` is called with (steps done, steps in all) as the latents are coded.
     """
     model = model or models.load()
     step = quality_step(quality)
-    height, width = _checked_size(pixels)
     if lanes not in container.LANES:
         raise InputError(f"lanes {lanes} is not one of {container.LANES}")
+    extras = metadata.pack(picture)
     with _timed(report, "analysis"):
+        pixels, alpha_stream = _code_alpha(picture, alpha_quality, exact)
         v, z = _analyse(pixels, step, model)
     z_hat = np.clip(quantizer.residual(z, 0.0), -VALUE_MAX, VALUE_MAX)
     with _timed(report, "latents"):
@@ -50,26 +56,29 @@ def encode_pixels(
     if report is not None:
         report["hyper_bits"], report["latent_bits"] = 8 * len(hyper_stream), 8 * len(y.stream)
         report["estimated_bits"] = _estimated_bits(z_hat, y, model)
+    streams = [("H", hyper_stream), ("L", y.stream)]
+    if alpha_stream is not None:
+        streams.append(("A", alpha_stream))
     return container.write(
         fingerprint=model.fingerprint,
         quality_step=step,
-        gray=pixels.ndim == 2,
+        gray=picture.gray,
         lanes=lanes,
-        width=width,
-        height=height,
+        width=picture.width,
+        height=picture.height,
         latents_crc=latents_crc(y.v_hat),
-        chunks=[("H", hyper_stream), ("L", y.stream)],
+        chunks=[*extras, *streams],
     )
 
 
-def decode_pixels(
+def decode(
     data: bytes,
     *,
     model: Model | None = None,
     report: dict | None = None,
     progress: Progress | None = None,
-) -> np.ndarray:
-    """Decode a .nic file to (H, W, 3) or (H, W) uint8; options as in `encode_pixels`.
+) -> Picture:
+    """Decode a .nic file; options as in `encode`.
 
     Errors: FormatError, ChecksumError, UnsupportedVersion, ModelMismatch, LimitExceeded.
     """
@@ -77,7 +86,9 @@ def decode_pixels(
     model = model or models.load()
     v_hat = decode_latents(header, chunks, model, report, progress)
     with _timed(report, "synthesis"):
-        return _synthesise(v_hat, header, model)
+        pixels = _synthesise(v_hat, header, model)
+    opacity = alpha.decode(chunks["A"], *pixels.shape[:2]) if header.alpha else None
+    return Picture(pixels, opacity, **metadata.unpack(chunks))
 
 
 def decode_latents(
@@ -108,24 +119,27 @@ def latents_crc(v_hat: np.ndarray) -> int:
 
 def quality_step(quality: float) -> int:
     """Quality 0..100 -> the nearest of the header's 256 steps."""
+    return int(_percent("quality", quality) * (QUALITY_STEPS - 1) / 100 + 0.5)
+
+
+def _percent(name: str, value: float) -> float:
     try:
-        value = float(quality)
+        number = float(value)
     except (TypeError, ValueError):
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise InputError(f"quality {quality!r} is not a number within 0..100")
-    return int(value * (QUALITY_STEPS - 1) / 100 + 0.5)
+        number = -1.0
+    if not 0 <= number <= 100:
+        raise InputError(f"{name} {value!r} is not a number within 0..100")
+    return number
 
 
-def _checked_size(pixels: np.ndarray) -> tuple[int, int]:
-    shape = pixels.shape
-    if pixels.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
-        raise InputError(f"pixels must be uint8 (H, W, 3) or (H, W), not {pixels.dtype} {shape}")
-    height, width = shape[:2]
-    if not (height and width):
-        raise InputError("the image has no pixels")
-    container.check_size(width, height)
-    return height, width
+def _code_alpha(picture: Picture, quality: float, exact: bool) -> tuple[np.ndarray, bytes | None]:
+    """The pixels to code, and the alpha channel's stream, if anything is not opaque."""
+    quality, opacity = _percent("alpha quality", quality), picture.alpha
+    if opacity is None or opacity.min() == alpha.OPAQUE:
+        return picture.pixels, None
+    opacity = alpha.coarsen(opacity, quality)
+    pixels = picture.pixels if exact else alpha.fill(picture.pixels, opacity > 0)
+    return pixels, alpha.encode(opacity)
 
 
 def _analyse(pixels: np.ndarray, step: int, model: Model) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,14 @@ MAX_PIXELS = 2**27
 MAX_HEADER_SIZE = 512
 """Bytes of a file that hold any header whole: all that `read_header` needs."""
 
-CHUNKS = {"H": "hyperlatents, range coded", "L": "latents, range coded"}
+CHUNKS = {
+    "H": "hyperlatents, range coded",
+    "L": "latents, range coded",
+    "A": "alpha channel, lossless WebP",
+    "c": "ICC profile, deflated",
+    "e": "EXIF, deflated",
+    "x": "XMP, deflated",
+}
 """Chunk types this reader knows. Upper case: critical; lower case: ancillary."""
 
 REQUIRED = "HL"
@@ -182,6 +189,10 @@ class Header:
     @property
     def lanes(self) -> int:
         return self.flags.lanes
+
+    @property
+    def alpha(self) -> bool:
+        return "A" in dict(self.chunks)
 
     @property
     def size(self) -> int:

@@ -1,6 +1,7 @@
-"""Images in and out through Pillow: any mode to 8-bit sRGB or gray, saying what is lost.
+"""Images in and out through Pillow: any mode to 8-bit RGB or gray, with alpha and metadata.
 
-What a .nic file cannot hold is never dropped silently: reading returns notes, one line each.
+What a .nic file or an output format cannot hold is never dropped silently: reading returns notes,
+one line each, and writing warns.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, PngImagePlugin
 
 from nic import container
+from nic.appearance import flattened, stripped, to_srgb
 from nic.errors import InputError, LimitExceeded, NicError
+from nic.picture import Picture
 
 PIXEL_MODES = {
     **dict.fromkeys(("1", "L"), "L"),
@@ -30,6 +33,12 @@ PIXEL_MODES = {
 AUXILIARY_FRAMES = {"MPO", "PSD"}
 """Formats whose first frame is the picture; the others are previews, depth maps or layers."""
 
+RAW_EXIF = "Raw profile type exif"
+"""Name of the text in which PNGs carried EXIF before there was a chunk for it."""
+
+EXIF_PREFIX = b"Exif\0\0"
+"""What JPEG puts before a block of EXIF."""
+
 TIFF_METADATA = {
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -42,23 +51,16 @@ TIFF_METADATA = {
 }
 """Tags of a TIFF that describe the picture; its other ones describe its bytes."""
 
-ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""Values of EXIF's Orientation -> what makes the picture upright."""
-
 SAVE_OPTIONS = {
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
     "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True},
+    "WEBP": {"lossless": True, "exact": True},
 }
 """For formats that by Pillow's default would visibly lose what was just decoded."""
+
+ALPHA_FORMATS = set("AVIF DDS ICNS ICO IM JPEG2000 PNG QOI SGI TGA TIFF WEBP".split())
+
+METADATA_FORMATS = {"AVIF", "JPEG", "PNG", "TIFF", "WEBP"}
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -73,14 +75,16 @@ def find(folder: str | Path) -> list[Path]:
     return found
 
 
-def load(source: str | Path | BinaryIO) -> tuple[np.ndarray, list[str]]:
-    """Read an image from a path or a binary file.
+def load(
+    source: str | Path | BinaryIO, *, strip: bool = False, frame: int | None = None
+) -> tuple[Picture, list[str]]:
+    """Read an image from a path or a binary file; also returns notes on what was lost.
 
-    Returns uint8 (H, W, 3) sRGB or (H, W) gray, upright, and notes on what was lost or converted.
+    strip: without metadata, but upright and in sRGB; frame: which of several to take, from 0.
     Errors: InputError where it is no readable still image, LimitExceeded where it is too large.
     """
     if not isinstance(source, (str, Path)):
-        return _load(source, getattr(source, "name", "image"))
+        return _load(source, getattr(source, "name", "image"), strip, frame)
     try:
         file = open(source, "rb")
     except OSError as error:
@@ -88,10 +92,17 @@ def load(source: str | Path | BinaryIO) -> tuple[np.ndarray, list[str]]:
     except ValueError as error:  # a name with a null character
         raise InputError(f"{source}: {error}") from error
     with file:
-        return _load(file, source)
+        return _load(file, source, strip, frame)
 
 
-def _load(file: BinaryIO, name: str | Path) -> tuple[np.ndarray, list[str]]:
+def load_pixels(source: str | Path | BinaryIO) -> np.ndarray:
+    """Pixels alone, as a viewer shows them on white: uint8 (H, W, 3) sRGB or (H, W) gray."""
+    return flattened(load(source, strip=True)[0]).pixels
+
+
+def _load(
+    file: BinaryIO, name: str | Path, strip: bool, frame: int | None
+) -> tuple[Picture, list[str]]:
     try:
         with _reading():
             seekable = file if file.seekable() else io.BytesIO(file.read())
@@ -100,30 +111,51 @@ def _load(file: BinaryIO, name: str | Path) -> tuple[np.ndarray, list[str]]:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(seekable)
         with image:
-            return from_pil(image)
+            return from_pil(image, strip=strip, frame=frame)
     except NicError as error:
         raise type(error)(f"{name}: {error}") from error
 
 
-def from_pil(image: Image.Image) -> tuple[np.ndarray, list[str]]:
+def from_pil(
+    image: Image.Image, *, strip: bool = False, frame: int | None = None
+) -> tuple[Picture, list[str]]:
     """As `load`, from a Pillow image."""
-    if 0 in image.size:
-        raise InputError("the image has no pixels")
-    container.check_size(*image.size)
     notes: list[str] = []
     with _reading():
-        _check_frames(image, notes)
+        _choose_frame(image, frame, notes)
+        if 0 in image.size:
+            raise InputError("the image has no pixels")
+        container.check_size(*image.size)
         # Where Pillow itself reduces 16-bit colour to 8 bits, only the raw mode tells.
         if image.mode in PIXEL_MODES and ";16" in str(getattr(image, "tile", "")):
             notes.append("16-bit samples reduced to 8 bits")
         image.load()
+    metadata = _metadata(image, notes)
     # Lab is absolute: a profile beside it is not of its samples.
-    profile = image.info.get("icc_profile") if image.mode != "LAB" else None
-    image = _upright(image, notes)
+    icc = image.info.get("icc_profile") if image.mode != "LAB" else None
     image = (_simplify if image.mode in PIXEL_MODES else _reduce_depth)(image, notes)
-    image = _flatten(image, notes)
-    image = _to_srgb(image, profile, notes)
-    return np.array(image), notes
+    if image.mode == "CMYK":
+        image, icc = _from_cmyk(image, icc, notes), None
+    samples = np.array(image)
+    alpha = None
+    if image.mode in ("LA", "RGBA"):
+        samples, alpha = samples[..., :-1], samples[..., -1]
+        samples = samples[..., 0] if image.mode == "LA" else samples
+        samples, alpha = np.ascontiguousarray(samples), np.ascontiguousarray(alpha)
+    picture = Picture(samples, alpha, icc, **metadata)
+    if strip:
+        picture, converted = stripped(picture)
+        notes += converted
+    return picture, notes
+
+
+def to_pil(picture: Picture) -> Image.Image:
+    """A Pillow image of mode L, LA, RGB or RGBA; metadata in `info`, as Pillow's own readers do."""
+    image = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    image.info |= _metadata_options(picture)
+    return image
 
 
 @contextmanager
@@ -141,33 +173,47 @@ def _reading() -> Iterator[None]:
         raise InputError(f"unreadable image: {error}") from error
 
 
-def _check_frames(image: Image.Image, notes: list[str]) -> None:
+def _choose_frame(image: Image.Image, frame: int | None, notes: list[str]) -> None:
     frames = getattr(image, "n_frames", 1)
-    if frames == 1:
-        return
-    if image.format not in AUXILIARY_FRAMES:
-        raise InputError(f"{frames} frames or pages, but a .nic file holds one picture")
-    notes.append(f"only the first of {frames} pictures is kept")
+    if frame is not None:
+        if not 0 <= frame < frames:
+            raise InputError(f"no frame {frame}: there are {frames}, counted from 0")
+        image.seek(frame)
+    elif frames > 1:
+        if image.format not in AUXILIARY_FRAMES:
+            raise InputError(f"{frames} frames or pages, but a .nic file holds one (--frame N)")
+        notes.append(f"only the first of {frames} pictures is kept")
 
 
-def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Applies the orientation that EXIF asks for, and notes the metadata left behind."""
-    try:
-        exif = dict(image.getexif())
-    except Exception:  # whatever a broken block makes the parser raise: the pixels are sound
-        exif = {}
-        notes.append("unreadable EXIF dropped")
-    orientation = exif.pop(ExifTags.Base.Orientation, 1)
+def _metadata(image: Image.Image, notes: list[str]) -> dict[str, bytes | None]:
+    """EXIF and XMP of a loaded image, and a note of what else there is."""
+    exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    if exif is None:
+        exif = _rebuilt_exif(image, notes)
+    if isinstance(xmp, str):
+        xmp = xmp.encode()
     found = {
-        "EXIF": exif.keys() & TIFF_METADATA if image.format == "TIFF" else exif,
-        "XMP": image.info.keys() & {"xmp", "XML:com.adobe.xmp"},
         "IPTC": image.info.keys() & {"photoshop"},
         "comments": image.info.keys() & {"comment"}
-        or getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp"},
+        or getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp", RAW_EXIF},
     }
     if dropped := [kind for kind, items in found.items() if items]:
         notes.append(f"metadata dropped: {', '.join(dropped)}")
-    return image.transpose(ORIENTATIONS[orientation]) if orientation in ORIENTATIONS else image
+    return {"exif": exif or None, "xmp": xmp or None}
+
+
+def _rebuilt_exif(image: Image.Image, notes: list[str]) -> bytes | None:
+    """EXIF where it stands in no block of its own: among a TIFF's tags, as text in an old PNG."""
+    if image.format != "TIFF" and RAW_EXIF not in image.info:
+        return None
+    try:
+        found, kept = image.getexif(), Image.Exif()
+        for tag in found.keys() & TIFF_METADATA if image.format == "TIFF" else found.keys():
+            kept[tag] = found.get_ifd(tag) if tag in {*ExifTags.IFD} else found[tag]
+        return kept.tobytes() if kept else None
+    except Exception:  # whatever a broken block makes the parser raise: the pixels are sound
+        notes.append("unreadable EXIF dropped")
+        return None
 
 
 def _simplify(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -186,15 +232,17 @@ def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
     Integers are taken as 0..65535 and floats as 0..1 or 0..255; samples beyond that are stretched
     from their least to their greatest.
     """
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     if not np.isfinite(values).all():
         raise InputError("samples that are infinite or no numbers")
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     for scale in (1, 255) if image.mode == "F" else (65535,):
         if 0 <= low and high <= scale:
             low, high = 0, scale
             break
-    samples = np.floor((values - low) * 255 / max(high - low, 1e-300) + 0.5).astype(np.uint8)
+    samples = np.empty(values.shape, np.uint8)
+    for row, target in zip(values, samples):  # one at a time: in doubles all would take much memory
+        target[:] = np.floor((row.astype(np.float64) - low) * 255 / max(high - low, 1e-300) + 0.5)
     kind = {"F": "float", "I": "integer"}.get(image.mode, "16-bit")
     notes.append(f"{kind} samples, {low:g} to {high:g}, reduced to 8 bits")
     gray = Image.fromarray(samples)
@@ -204,51 +252,15 @@ def _reduce_depth(image: Image.Image, notes: list[str]) -> Image.Image:
     return Image.merge("LA", (gray, Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8))))
 
 
-def _flatten(image: Image.Image, notes: list[str]) -> Image.Image:
-    """LA -> L and RGBA -> RGB."""
-    if image.mode not in ("LA", "RGBA"):
-        return image
-    alpha = image.getchannel("A")
-    image = image.convert(image.mode.removesuffix("A"))
-    if alpha.getextrema() == (255, 255):
-        return image
-    notes.append("transparency dropped: placed on white")
-    white = Image.new(image.mode, image.size, "white")
-    return Image.composite(image, white, alpha)
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """L, RGB or CMYK in the colour space of an ICC profile -> L or RGB in sRGB."""
+def _from_cmyk(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+    """CMYK -> RGB, in sRGB where there is a usable profile."""
     if profile:
-        try:
-            return _convert_colours(image, profile, notes)
-        except (ImageCms.PyCMSError, OSError):
-            notes.append("unusable ICC profile dropped")
-    if image.mode != "CMYK":
-        return image
+        converted = to_srgb(image, profile, notes)
+        if converted.mode == "RGB":
+            return converted
+        notes.pop()
     notes.append("CMYK converted to RGB without a colour profile")
     return image.convert("RGB")
-
-
-def _convert_colours(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    srgb = ImageCms.createProfile("sRGB")
-    transform = ImageCms.buildTransform(source, srgb, image.mode, "RGB")
-    if image.mode != "CMYK" and _keeps_colours(transform, image.mode):
-        return image
-    name = " ".join(ImageCms.getProfileDescription(source).split())
-    notes.append(f"colours converted from {name or 'an unnamed profile'} to sRGB")
-    converted = ImageCms.applyTransform(image, transform)
-    return converted.getchannel("G") if image.mode == "L" else converted
-
-
-def _keeps_colours(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether a profile is sRGB, whatever it calls itself: a grid of colours hardly changes."""
-    levels = np.arange(0, 256, 17, dtype=np.uint8)
-    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
-    probe = Image.fromarray(grid if mode == "RGB" else grid[:, :, 0])
-    after = np.asarray(ImageCms.applyTransform(probe, transform)).astype(int)
-    return np.abs(after - np.asarray(probe.convert("RGB"))).max() <= 2
 
 
 def format_for(name: str | Path) -> str:
@@ -258,16 +270,63 @@ def format_for(name: str | Path) -> str:
     """
     extension = f".{str(name).rpartition('.')[2]}".lower()
     known = Image.registered_extensions().get(extension, extension[1:].upper())
-    if known not in Image.SAVE:
+    if known not in Image.SAVE or known == "NIC":  # which nic.pillow, where imported, registers
         raise InputError(f"{name}: Pillow writes no images of type '{extension}'")
     return known
 
 
-def to_bytes(pixels: np.ndarray, format: str) -> bytes:
-    """An image file of uint8 (H, W, 3) or (H, W) pixels; `format` as `format_for` returns it."""
+def to_bytes(picture: Picture, format: str) -> bytes:
+    """An image file; `format` as `format_for` returns it. Errors: InputError.
+
+    What the format cannot hold is applied to the pixels, with a UserWarning: transparency is placed
+    on white, orientation and colours are made those of the picture as seen.
+    """
+    if picture.alpha is not None and format not in ALPHA_FORMATS:
+        warnings.warn(f"{format} holds no transparency: placed on white", stacklevel=2)
+        picture = flattened(picture)
+    held = _metadata_options(picture)
+    if held and format not in METADATA_FORMATS:
+        names = ", ".join(held)
+        warnings.warn(f"{format} holds no metadata, dropped: {names}", stacklevel=2)
+        picture, held = stripped(picture)[0], {}
     file = io.BytesIO()
     try:
-        Image.fromarray(pixels).save(file, format, **SAVE_OPTIONS.get(format, {}))
+        image = to_pil(picture)
+        image.save(file, format, **SAVE_OPTIONS.get(format, {}), **_fitting(held, format))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"Pillow cannot write this image as {format}: {error}") from error
     return file.getvalue()
+
+
+def _metadata_options(picture: Picture) -> dict[str, bytes]:
+    """Metadata there is, by Pillow's names."""
+    named = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
+    return {key: value for key, value in named.items() if value}
+
+
+def _fitting(metadata: dict[str, bytes], format: str) -> dict[str, Any]:
+    """Metadata as the options of a format's writer in Pillow, which differ."""
+    options: dict[str, Any] = dict(metadata)
+    exif = options.get("exif")
+    if format == "JPEG" and exif and not exif.startswith(EXIF_PREFIX):
+        options["exif"] = EXIF_PREFIX + exif
+    if format == "PNG" and "xmp" in options:
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", options.pop("xmp"))
+    if format in ("AVIF", "TIFF") and exif:
+        options["exif"] = _parsed_exif(exif)
+    if format == "TIFF" and "xmp" in options:
+        tags = options.setdefault("exif", Image.Exif())
+        tags[ExifTags.Base.XMLPacket] = options.pop("xmp")
+    return options
+
+
+def _parsed_exif(data: bytes) -> Image.Exif:
+    """For writers that take EXIF apart; nothing, with a warning, where it is broken."""
+    exif = Image.Exif()
+    try:
+        exif.load(data)
+    except Exception:  # whatever a broken block makes the parser raise
+        warnings.warn("unreadable EXIF dropped", stacklevel=2)
+        return Image.Exif()
+    return exif

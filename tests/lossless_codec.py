@@ -14,34 +14,38 @@ import zlib
 
 import numpy as np
 
-from nic import container
+from nic import container, metadata
+from nic.picture import Picture
 
 
-def encode_pixels(pixels, quality, *, model=None, lanes=1, report=None, progress=None) -> bytes:
+def encode(picture, quality, *, model=None, report=None, progress=None, **options) -> bytes:
     if os.environ.get("SLOW") == "encode":
         _hang()
     progress(1, 2)
     progress(2, 2)
-    data = zlib.compress(pixels.tobytes())
+    data = zlib.compress(picture.pixels.tobytes())
     report["bits"] = {"latents": 8 * len(data), "estimated": 8.0 * len(data)}
     report["seconds"] = {"analysis": 0.125}
+    alpha = [] if picture.alpha is None else [("A", picture.alpha.tobytes())]
     return container.write(
-        [("H", b""), ("L", data)],
+        [*metadata.pack(picture), ("H", b""), ("L", data), *alpha],
         fingerprint=bytes(8),
         quality_step=int(quality * 2.55 + 0.5),
-        gray=pixels.ndim == 2,
-        lanes=lanes,
-        width=pixels.shape[1],
-        height=pixels.shape[0],
+        gray=picture.gray,
+        lanes=1,
+        width=picture.width,
+        height=picture.height,
         latents_crc=0,
     )
 
 
-def decode_pixels(data, *, model=None, report=None, progress=None) -> np.ndarray:
+def decode(data, *, model=None, report=None, progress=None) -> Picture:
     header, chunks = container.read(data)
     pixels = np.frombuffer(zlib.decompress(chunks["L"]), np.uint8)
-    shape = (header.height, header.width) + (() if header.gray else (3,))
-    return pixels.reshape(shape)
+    size = header.height, header.width
+    alpha = np.frombuffer(chunks["A"], np.uint8).reshape(size) if header.alpha else None
+    pixels = pixels.reshape(size + (() if header.gray else (3,)))
+    return Picture(pixels, alpha, **metadata.unpack(chunks))
 
 
 def _hang(*_) -> None:

@@ -10,21 +10,36 @@ position after position, with NumPy only over the channels of one.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 
-def decode(data: bytes, weights: bytes) -> tuple[np.ndarray, np.ndarray]:
+class Decoded(NamedTuple):
+    """All that a file holds."""
+
+    v_hat: np.ndarray
+    """(h, w, M) int64 in 2^-6."""
+    pixels: np.ndarray
+    """uint8, (height, width, 3) or, gray, (height, width)."""
+    alpha: np.ndarray | None
+    """uint8 (height, width)."""
+    metadata: dict[str, bytes]
+    """By chunk type."""
+
+
+def decode(data: bytes, weights: bytes) -> Decoded:
     """Decode a .nic file with the model's file `weights`.
 
-    Returns v_hat, (h, w, M) int64 in 2^-6, and the pixels, uint8, (height, width, 3) or, gray,
-    (height, width). Raises ValueError, whose message starts with the kind that "Errors" gives.
+    Raises ValueError, whose message starts with the kind that "Errors" gives.
     """
     header, chunks = read_file(data)
     if hashlib.sha256(weights).digest()[:8] != header.fingerprint:
@@ -36,7 +51,9 @@ def decode(data: bytes, weights: bytes) -> tuple[np.ndarray, np.ndarray]:
     v_hat = decode_latents(model, header, chunks["L"], psi[:h, :w])
     if crc32(v_hat.astype("<i4").tobytes()) != header.latents_crc:
         raise error("checksum", "the decoded latents do not match latents_crc")
-    return v_hat, synthesise(model, header, v_hat)
+    alpha = decode_alpha(chunks["A"], header) if "A" in chunks else None
+    metadata = {kind: inflate(chunks[kind]) for kind in "cex" if kind in chunks}
+    return Decoded(v_hat, synthesise(model, header, v_hat), alpha, metadata)
 
 
 # File layout
@@ -89,7 +106,7 @@ def read_header(source: Source) -> tuple[Header, dict[str, int]]:
         raise error("format", "width or height is 0")
     if max(width, height) > 65535 or width * height > 2**27:
         raise error("limit", "width, height or their product exceeds its limit")
-    if any(kind.isupper() and kind not in "HL" for kind in lengths):
+    if any(kind.isupper() and kind not in "HLA" for kind in lengths):
         raise error("version", "a critical chunk is unknown")
     if "H" not in lengths or "L" not in lengths:
         raise error("format", "H or L is missing")
@@ -429,11 +446,45 @@ def block(model: Model, name: str, x: np.ndarray) -> np.ndarray:
     return x + conv(model, f"{name}.layers.4", inner)
 
 
-def main(file: str, weights: str, out: str) -> None:
-    from PIL import Image
+# Alpha and metadata
 
-    _, pixels = decode(Path(file).read_bytes(), Path(weights).read_bytes())
-    Image.fromarray(pixels).save(out)
+
+def decode_alpha(chunk: bytes, header: Header) -> np.ndarray:
+    """Section "Alpha": uint8 (height, width)."""
+    size = int.from_bytes(chunk[1:5], "little")
+    width, height = (size & 0x3FFF) + 1, (size >> 14 & 0x3FFF) + 1
+    if len(chunk) < 5 or chunk[0] != 0x2F or (width, height) != (header.width, header.height):
+        raise error("format", "the alpha channel is no lossless WebP of the image's size")
+    webp = b"WEBPVP8L" + len(chunk).to_bytes(4, "little") + chunk + bytes(len(chunk) % 2)
+    try:
+        image = Image.open(io.BytesIO(b"RIFF" + len(webp).to_bytes(4, "little") + webp))
+        return np.asarray(image.convert("RGB"))[:, :, 1]
+    except (OSError, ValueError):
+        raise error("format", "the alpha channel is damaged") from None
+
+
+def inflate(chunk: bytes) -> bytes:
+    """Section "Metadata"."""
+    source = Source(chunk)
+    size = source.varint()
+    if size > 2**24:
+        raise error("limit", "metadata exceed their limit")
+    inflater = zlib.decompressobj()
+    try:
+        value = inflater.decompress(chunk[source.position :], size + 1)
+    except zlib.error:
+        raise error("format", "metadata are no zlib stream") from None
+    if len(value) != size or not inflater.eof or inflater.unused_data:
+        raise error("format", "metadata are not of their size")
+    return value
+
+
+def main(file: str, weights: str, out: str) -> None:
+    decoded = decode(Path(file).read_bytes(), Path(weights).read_bytes())
+    image = Image.fromarray(decoded.pixels)
+    if decoded.alpha is not None:
+        image.putalpha(Image.fromarray(decoded.alpha))
+    image.save(out)
 
 
 if __name__ == "__main__":

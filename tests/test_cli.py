@@ -128,6 +128,30 @@ def test_gray_stays_gray(folder):
     assert Image.open("back.png").mode == "L" and np.array_equal(read("back.png"), read("gray.png"))
 
 
+def test_transparency_and_metadata_survive_unless_stripped(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGBA", (9, 5), (1, 2, 3, 4))
+    image.save("clear.webp", lossless=True, exact=True, exif=exif)
+    assert cli.main(["encode", "clear.webp"]) == cli.main(["decode", "clear.nic"]) == 0
+    back = Image.open("clear.png")
+    assert back.mode == "RGBA" and back.getpixel((0, 0)) == (1, 2, 3, 4)
+    assert back.size == (9, 5) and back.getexif() == exif
+    assert cli.main(["decode", "clear.nic", "--strip", "-f"]) == 0
+    stripped = Image.open("clear.png")
+    assert stripped.size == (5, 9) and not stripped.getexif()
+    assert cli.main(["encode", "clear.webp", "--strip", "-o", "b.nic"]) == 0
+    assert [kind for kind, _ in nic.info("clear.nic").chunks] == ["e", "H", "L", "A"]
+    assert [kind for kind, _ in nic.info("b.nic").chunks] == ["H", "L", "A"]
+
+
+def test_one_frame_of_several(folder):
+    frames = [Image.new("L", (4, 4), 60 * i) for i in range(3)]
+    frames[0].save("film.gif", save_all=True, append_images=frames[1:])
+    assert cli.main(["encode", "film.gif", "--frame", "2"]) == cli.main(["decode", "film.nic"]) == 0
+    assert read("film.png").max() == read("film.png").min() == 120
+
+
 def test_standard_input_and_output(folder, photo):
     process = start("encode", "-", stdin=subprocess.PIPE)
     data, _ = process.communicate(Path("photo.png").read_bytes())
@@ -173,15 +197,19 @@ def test_verify_decodes_before_anything_is_written(folder, capsys, monkeypatch):
     def damaged(*_, **__):
         raise nic.ChecksumError("decoded latents do not match")
 
-    monkeypatch.setattr(lossless_codec, "decode_pixels", damaged)
+    monkeypatch.setattr(lossless_codec, "decode", damaged)
     assert cli.main(["encode", "photo.png", "--verify", "-o", "b.nic"]) == 4
     assert not os.path.exists("b.nic")
 
 
 def test_what_is_dropped_is_said(folder, capsys):
+    Image.new("CMYK", (8, 8)).save("print.tif")
+    assert cli.main(["encode", "print.tif"]) == 0
+    assert "nic: warning: print.tif: CMYK converted" in capsys.readouterr().err
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save("clear.png")
     assert cli.main(["encode", "clear.png"]) == 0
-    assert "nic: warning: clear.png: transparency dropped" in capsys.readouterr().err
+    assert cli.main(["decode", "clear.nic", "-o", "a.jpg"]) == 0
+    assert "nic: warning: JPEG holds no transparency" in capsys.readouterr().err
 
 
 def test_python_warnings_become_one_line(folder, capsys, monkeypatch):
@@ -191,8 +219,8 @@ def test_python_warnings_become_one_line(folder, capsys, monkeypatch):
         warnings.warn("something odd", stacklevel=1)
         return encode(*args, **options)
 
-    encode = lossless_codec.encode_pixels
-    monkeypatch.setattr(lossless_codec, "encode_pixels", warn)
+    encode = lossless_codec.encode
+    monkeypatch.setattr(lossless_codec, "encode", warn)
     assert cli.main(["encode", "photo.png"]) == 0
     assert "nic: warning: something odd\n" in capsys.readouterr().err
     assert cli.main(["encode", "photo.png", "--quiet", "-f"]) == 0
@@ -257,6 +285,8 @@ def test_unusable_arguments(folder, refused):
         ["encode", "photo.png", "-q", "nan"],
         ["encode", "photo.png", "-q", "high"],
         ["encode", "photo.png", "--no-such-flag"],
+        ["encode", "photo.png", "--alpha-quality", "101"],
+        ["encode", "photo.png", "--frame", "1"],
         ["encode", "photo.png", "-v", "--quiet"],
         ["encode", "photo.png", "--weights", "missing.safetensors"],
         ["encode", "missing.png"],
@@ -328,7 +358,7 @@ def test_unforeseen_errors_take_one_line(folder, refused, monkeypatch):
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr(lossless_codec, "encode_pixels", fail)
+        monkeypatch.setattr(lossless_codec, "encode", fail)
         code, line = refused("encode", "photo.png")
         assert code == 1 and expected in line
     assert os.listdir() == ["photo.png"]
@@ -430,7 +460,8 @@ def test_round_trip(model, tmp_path, monkeypatch, photo, capsys, mode):
     assert psnr > 25 and f"PSNR {psnr:.2f} dB" in report and "bits" in report
 
 
-def test_version_names_the_model(model, capsys):
+def test_version_names_the_model_and_the_device(model, capsys):
     assert cli.main(["--version"]) == 0
     text = capsys.readouterr().out
     assert nic.__version__ in text and model.fingerprint.hex() in text
+    assert "\ndevice CPU (" in text

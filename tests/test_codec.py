@@ -19,6 +19,7 @@ import nic
 from nic import codec, container, models
 from nic.errors import ChecksumError, InputError, LimitExceeded, ModelMismatch, NicError
 from nic.evaluation.metrics import psnr
+from nic.picture import Picture
 
 FOLDER = Path(__file__).parent / "vectors"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
@@ -29,13 +30,16 @@ pytestmark = pytest.mark.usefixtures("model")
 @pytest.mark.parametrize("name", VECTORS)
 def test_golden_files_decode_to_the_same_latents_and_picture(name, model):
     data = (FOLDER / f"{name}.nic").read_bytes()
-    expected, (pixels, _, lanes) = MANIFEST[name], VECTORS[name]
+    expected, (source, _, lanes) = MANIFEST[name], VECTORS[name]
     header, chunks = container.read(data)
     assert len(data) == expected["bytes"]
     assert header.lanes == lanes
     v_hat = codec.decode_latents(header, chunks, model)
     assert f"{zlib.crc32(v_hat.astype('<i4').tobytes()):08x}" == expected["latents_crc"]
-    decoded = codec.decode_pixels(data)
+    restored = codec.decode(data)
+    np.testing.assert_array_equal(restored.alpha, source.alpha)
+    assert (restored.icc, restored.exif, restored.xmp) == (source.icc, source.exif, source.xmp)
+    decoded, pixels = restored.pixels, source.pixels
     assert decoded.shape == pixels.shape
     # Pixels may differ by a grey level from machine to machine, their means hardly.
     assert abs(decoded.mean() - expected["mean"]) < 0.1
@@ -92,28 +96,28 @@ def test_latents_are_the_same_on_other_instruction_sets_and_threads(environment)
 @given(st.integers(1, 130), st.integers(1, 130), st.booleans(), st.integers(0, 100))
 def test_every_size_round_trips(width, height, gray, quality):
     pixels = picture(width, height, gray)
-    data = codec.encode_pixels(pixels, quality)
+    data = codec.encode(Picture(pixels), quality)
     header = container.read_header(data)
     assert (header.width, header.height, header.gray) == (width, height, gray)
-    decoded = codec.decode_pixels(data)
+    decoded = codec.decode(data).pixels
     assert decoded.shape == pixels.shape and decoded.dtype == np.uint8
-    np.testing.assert_array_equal(decoded, codec.decode_pixels(data))
+    np.testing.assert_array_equal(decoded, codec.decode(data).pixels)
 
 
 def test_rate_and_fidelity_rise_with_quality():
     pixels = picture(128, 96)
-    files = [codec.encode_pixels(pixels, q) for q in (0, 15, 30, 45, 60, 75, 90, 100)]
+    files = [codec.encode(Picture(pixels), q) for q in (0, 15, 30, 45, 60, 75, 90, 100)]
     sizes = [len(data) for data in files]
-    fidelity = [psnr(pixels, codec.decode_pixels(data)) for data in files]
+    fidelity = [psnr(pixels, codec.decode(data).pixels) for data in files]
     assert sizes == sorted(sizes) and len(set(sizes)) == len(sizes)
     assert fidelity == sorted(fidelity)
 
 
 def test_lanes_cost_bytes_but_change_no_pixel():
     pixels = picture(128, 96)
-    one, many = (codec.encode_pixels(pixels, 60, lanes=lanes) for lanes in (1, 16))
+    one, many = (codec.encode(Picture(pixels), 60, lanes=lanes) for lanes in (1, 16))
     assert len(one) < len(many) < len(one) + 16 * 6
-    np.testing.assert_array_equal(codec.decode_pixels(one), codec.decode_pixels(many))
+    np.testing.assert_array_equal(codec.decode(one).pixels, codec.decode(many).pixels)
 
 
 def test_estimated_and_real_bits_agree(shared_data):
@@ -121,33 +125,33 @@ def test_estimated_and_real_bits_agree(shared_data):
         pixels = np.asarray(Image.open(shared_data / "kodak" / name))
         for quality in (10, 50, 90):
             report: dict = {}
-            data = codec.encode_pixels(pixels, quality, report=report)
+            data = codec.encode(Picture(pixels), quality, report=report)
             framing = len(data) - (report["hyper_bits"] + report["latent_bits"]) / 8
             assert framing <= 40
             assert 8 * (len(data) - framing) == pytest.approx(report["estimated_bits"], rel=0.01)
 
 
 def test_every_flipped_bit_of_a_file_is_noticed():
-    data = codec.encode_pixels(picture(9, 7), 40)
+    data = codec.encode(Picture(picture(9, 7)), 40)
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(NicError):
-            codec.decode_pixels(bytes(damaged))
+            codec.decode(bytes(damaged))
 
 
 def test_every_cut_file_is_noticed():
-    data = codec.encode_pixels(picture(9, 7), 40)
+    data = codec.encode(Picture(picture(9, 7)), 40)
     for length in range(len(data)):
         with pytest.raises(NicError):
-            codec.decode_pixels(data[:length])
+            codec.decode(data[:length])
 
 
 @settings(max_examples=40)
 @given(st.data())
 def test_damage_behind_right_checksums_is_an_error_or_a_picture(choose):
     """With the container's CRCs made good again, the streams themselves must not be trusted."""
-    data = codec.encode_pixels(picture(20, 20), 60)
+    data = codec.encode(Picture(picture(20, 20)), 60)
     header, chunks = container.read(data)
     kind = choose.draw(st.sampled_from("HL"))
     stream = bytearray(chunks[kind])
@@ -162,27 +166,27 @@ def test_damage_behind_right_checksums_is_an_error_or_a_picture(choose):
     )  # fmt: skip
     if damaged != data:
         with pytest.raises(NicError):
-            codec.decode_pixels(damaged)
+            codec.decode(damaged)
 
 
 def test_latents_that_do_not_match_their_checksum_are_an_error():
-    header, chunks = container.read(codec.encode_pixels(picture(20, 20), 60))
+    header, chunks = container.read(codec.encode(Picture(picture(20, 20)), 60))
     damaged = container.write(
         list(chunks.items()), fingerprint=header.fingerprint, quality_step=header.quality_step,
         gray=False, lanes=1, width=20, height=20, latents_crc=header.latents_crc ^ 1,
     )  # fmt: skip
     with pytest.raises(ChecksumError, match="latents"):
-        codec.decode_pixels(damaged)
+        codec.decode(damaged)
 
 
 def test_a_file_of_another_model_names_both():
-    header, chunks = container.read(codec.encode_pixels(picture(8, 8), 60))
+    header, chunks = container.read(codec.encode(Picture(picture(8, 8)), 60))
     foreign = container.write(
         list(chunks.items()), fingerprint=b"\1" * 8, quality_step=1, gray=False, lanes=1,
         width=8, height=8, latents_crc=0,
     )  # fmt: skip
     with pytest.raises(ModelMismatch) as raised:
-        codec.decode_pixels(foreign)
+        codec.decode(foreign)
     assert "0101010101010101" in str(raised.value) and header.fingerprint.hex() in str(raised.value)
 
 
@@ -198,20 +202,26 @@ def test_a_file_of_another_model_names_both():
 )
 def test_arrays_that_are_no_image_are_refused(pixels):
     with pytest.raises(InputError):
-        codec.encode_pixels(pixels, 50)
+        codec.encode(Picture(pixels), 50)
 
 
 @pytest.mark.parametrize(
-    "options", [{"quality": 101}, {"quality": -1}, {"quality": 50, "lanes": 3}]
+    "options",
+    [
+        {"quality": 101},
+        {"quality": -1},
+        {"quality": 50, "lanes": 3},
+        {"quality": 50, "alpha_quality": 101},
+    ],
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError):
-        codec.encode_pixels(picture(4, 4), **options)
+        codec.encode(Picture(picture(4, 4)), **options)
 
 
 def test_sizes_beyond_the_format_are_refused_before_any_work():
     with pytest.raises(LimitExceeded):
-        codec.encode_pixels(np.broadcast_to(np.uint8(0), (70000, 1, 3)), 50)
+        codec.encode(Picture(np.broadcast_to(np.uint8(0), (70000, 1, 3))), 50)
 
 
 def test_public_interface_takes_images_and_arrays(tmp_path):
@@ -224,8 +234,8 @@ def test_public_interface_takes_images_and_arrays(tmp_path):
     (tmp_path / "a.nic").write_bytes(data)
     assert nic.info(tmp_path / "a.nic") == nic.info(data)
     assert np.array_equal(nic.open(tmp_path / "a.nic"), decoded)
-    with pytest.warns(UserWarning, match="transparen"):
-        nic.encode(Image.new("RGBA", (4, 4), (1, 2, 3, 100)))
+    with pytest.warns(UserWarning, match="CMYK"):
+        nic.encode(Image.new("CMYK", (4, 4)))
     assert np.array_equal(nic.decode(bytearray(data)), decoded)
     for wrong in ("photo.png", [1, 2], None):
         with pytest.raises(InputError):
@@ -234,6 +244,52 @@ def test_public_interface_takes_images_and_arrays(tmp_path):
             nic.decode(wrong)
     with pytest.raises(InputError, match="missing.nic"):
         nic.open(tmp_path / "missing.nic")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_modes_and_metadata_come_back(mode):
+    image = Image.new("RGBA", (20, 10), (200, 100, 50, 99)).convert(mode)
+    image.info |= {"icc_profile": b"profile" * 99, "exif": b"Exif\0\0MM\0*junk", "xmp": b"<x/>"}
+    image.info["comment"] = "not kept"
+    with pytest.warns(UserWarning, match="comments"):
+        decoded = nic.decode(nic.encode(image))
+    kept = {key: image.info[key] for key in ("icc_profile", "exif", "xmp")}
+    assert (decoded.mode, decoded.size, decoded.info) == (mode, image.size, kept)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_alpha_is_exact_and_what_is_hidden_costs_little(gray):
+    pixels = picture(100, 60, gray)
+    opacity = np.random.default_rng(0).integers(0, 256, pixels.shape[:2], np.uint8)
+    opacity[:, 30:] = 0
+    whole = codec.encode(Picture(pixels, opacity), 60, exact=True)
+    cheap = codec.encode(Picture(pixels, opacity), 60)
+    streams = [dict(container.read_header(data).chunks) for data in (whole, cheap)]
+    assert streams[1]["L"] < 0.7 * streams[0]["L"]
+    for data, least in ((whole, 29), (cheap, 0)):
+        decoded = codec.decode(data)
+        np.testing.assert_array_equal(decoded.alpha, opacity)
+        visible = opacity > 0
+        assert psnr(pixels[visible], decoded.pixels[visible]) > 29
+        assert psnr(pixels, decoded.pixels) > least
+
+
+def test_opaque_alpha_is_not_stored():
+    pixels = picture(30, 20)
+    data = codec.encode(Picture(pixels, np.full((20, 30), 255, np.uint8)), 50)
+    assert data == codec.encode(Picture(pixels), 50)
+    assert codec.decode(data).alpha is None
+
+
+def test_coarse_alpha_is_smaller():
+    opacity = np.random.default_rng(0).integers(0, 256, (64, 128), np.uint8)
+    sizes = []
+    for quality in (100, 50, 0):
+        data = codec.encode(Picture(picture(128, 64), opacity), 50, alpha_quality=quality)
+        sizes.append(dict(container.read_header(data).chunks)["A"])
+        error = np.abs(codec.decode(data).alpha.astype(int) - opacity).max()
+        assert error <= {100: 0, 50: 6, 0: 128}[quality]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
 
 
 def test_a_file_that_is_no_weight_file_is_refused(tmp_path):

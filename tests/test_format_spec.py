@@ -22,7 +22,7 @@ def test_the_example_is_a_whole_file_that_decodes(model):
     header = container.read_header(data)
     assert (header.width, header.height, header.quality_step) == (5, 3, 77)
     assert header.fingerprint == model.fingerprint
-    decoded = codec.decode_pixels(data)
+    decoded = codec.decode(data).pixels
     assert np.mean((decoded.astype(float) - picture(5, 3)) ** 2) < 1000
 
 

@@ -6,17 +6,20 @@ import errno
 import io
 import os
 import stat
+import struct
 import warnings
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from nic import images
 from nic.errors import InputError, LimitExceeded, NicError, OutputError
 from nic.files import write_atomic
+from nic.picture import Picture
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -27,6 +30,17 @@ def stored(image: Image.Image, format: str, **options) -> io.BytesIO:
     image.save(file, format, **options)
     file.seek(0)
     return file
+
+
+def load(source) -> tuple[np.ndarray, list[str]]:
+    """The pixels as a viewer without colour management shows them, and the notes."""
+    picture, notes = images.load(source, strip=True)
+    return picture.pixels, notes
+
+
+def read(image: Image.Image) -> tuple[np.ndarray, list[str]]:
+    picture, notes = images.from_pil(image, strip=True)
+    return picture.pixels, notes
 
 
 def profile(red_x: float = 0.64) -> bytes:
@@ -44,39 +58,32 @@ def profile(red_x: float = 0.64) -> bytes:
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "TGA", "QOI"])
 def test_rgb_is_read_unchanged_and_in_silence(photo, format):
     options = {"lossless": True} if format == "WEBP" else {}
-    pixels, notes = images.load(stored(Image.fromarray(photo), format, **options))
+    pixels, notes = load(stored(Image.fromarray(photo), format, **options))
     assert np.array_equal(pixels, photo) and pixels.dtype == np.uint8 and not notes
 
 
 def test_gray_is_two_dimensional():
-    pixels, notes = images.load(stored(Image.fromarray(RAMP), "PNG"))
+    pixels, notes = load(stored(Image.fromarray(RAMP), "PNG"))
     assert np.array_equal(pixels, RAMP) and not notes
-    pixels, notes = images.load(stored(Image.fromarray(RAMP > 99), "PNG"))
+    pixels, notes = load(stored(Image.fromarray(RAMP > 99), "PNG"))
     assert np.array_equal(pixels, (RAMP > 99) * 255) and not notes
 
 
 def test_palette_becomes_rgb(photo):
     palette = Image.fromarray(photo).quantize(16)
-    pixels, notes = images.load(stored(palette, "GIF"))
+    pixels, notes = load(stored(palette, "GIF"))
     assert np.array_equal(pixels, np.asarray(palette.convert("RGB"))) and not notes
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
-def test_transparency_is_placed_on_white_and_noted(mode):
-    alpha = Image.new("L", (4, 4), 255)
-    alpha.putpixel((1, 0), 0)
-    image = Image.new(mode, (4, 4), 0).convert("LA" if mode != "RGB" else "RGBA")
-    image.putalpha(alpha)
-    pixels, notes = images.load(stored(image, "PNG"))
-    assert pixels[0, 1].min() == 255 and pixels[0, 0].max() == 0
-    assert pixels.ndim == (3 if mode == "RGB" else 2)
-    assert notes == ["transparency dropped: placed on white"]
-
-
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_opaque_alpha_needs_no_note(mode):
-    pixels, notes = images.load(stored(Image.new(mode, (3, 2), "gray"), "PNG"))
-    assert pixels.shape == ((2, 3) if mode == "LA" else (2, 3, 3)) and not notes
+def test_alpha_is_read_unchanged(mode):
+    opacity = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    image = Image.new(mode, (4, 4), "gray")
+    image.putalpha(Image.fromarray(opacity))
+    picture, notes = images.load(stored(image, "PNG"))
+    assert np.array_equal(picture.alpha, opacity) and not notes
+    assert picture.pixels.shape == ((4, 4) if mode == "LA" else (4, 4, 3))
+    assert (picture.pixels == 128).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16", "1"])
@@ -86,27 +93,36 @@ def test_transparent_colour_of_png(mode):
     else:
         image, key = Image.new(mode, (2, 1), 0), 0 if mode != "RGB" else (0, 0, 0)
         image.putpixel((1, 0), 1 if mode != "RGB" else (4, 4, 4))
-    pixels, notes = images.load(stored(image, "PNG", transparency=key))
-    assert pixels[0, 0].min() == 255 and "transparency dropped: placed on white" in notes
-    assert mode != "L" or pixels[0, 1] == 1
+    picture, _ = images.load(stored(image, "PNG", transparency=key))
+    assert picture.alpha.tolist() == [[0, 255]]
+    assert mode != "L" or picture.pixels[0, 1] == 1
 
 
-def test_partial_transparency_is_blended():
-    pixels, _ = images.from_pil(Image.new("RGBA", (1, 1), (0, 100, 200, 128)))
-    assert np.abs(pixels[0, 0].astype(int) - [127, 177, 227]).max() <= 1
+def test_palette_of_many_opacities():
+    image = Image.new("P", (3, 1))
+    image.putpalette([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    image.putdata([0, 1, 2])
+    picture, _ = images.load(stored(image, "PNG", transparency=b"\x00\x80\xff"))
+    assert picture.alpha.tolist() == [[0, 128, 255]]
+    assert picture.pixels.tolist() == [[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]
+
+
+def test_pixels_alone_stand_on_white():
+    file = stored(Image.new("RGBA", (1, 1), (0, 100, 200, 128)), "PNG")
+    assert np.abs(images.load_pixels(file)[0, 0].astype(int) - [127, 177, 227]).max() <= 1
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_16_bit_gray_is_scaled(format):
     values = np.array([[0, 128, 129, 257 * 100, 65535]], np.uint16)
-    pixels, notes = images.load(stored(Image.fromarray(values), format))
+    pixels, notes = load(stored(Image.fromarray(values), format))
     assert pixels.tolist() == [[0, 0, 1, 100, 255]]
     assert len(notes) == 1 and "reduced to 8 bits" in notes[0]
 
 
 def test_big_endian_16_bit_gray():
     image = Image.frombytes("I;16B", (2, 1), b"\x80\x80\x00\x00")
-    assert images.from_pil(image)[0].tolist() == [[128, 0]]
+    assert read(image)[0].tolist() == [[128, 0]]
 
 
 @pytest.mark.parametrize(
@@ -119,74 +135,93 @@ def test_big_endian_16_bit_gray():
     ],
 )
 def test_float_samples(values, expected):
-    pixels, notes = images.load(stored(Image.fromarray(np.array([values], np.float32)), "TIFF"))
+    pixels, notes = load(stored(Image.fromarray(np.array([values], np.float32)), "TIFF"))
     assert pixels.tolist() == [expected] and "float samples" in notes[0]
 
 
 def test_float_samples_must_be_numbers():
     with pytest.raises(InputError, match="no numbers"):
-        images.from_pil(Image.fromarray(np.array([[1.0, np.nan]], np.float32)))
+        read(Image.fromarray(np.array([[1.0, np.nan]], np.float32)))
 
 
 def test_32_bit_integers_beyond_16_bits_are_stretched():
-    pixels, notes = images.from_pil(Image.fromarray(np.array([[-10, 0, 70000]], np.int32)))
+    pixels, notes = read(Image.fromarray(np.array([[-10, 0, 70000]], np.int32)))
     assert pixels[0, 0] == 0 and pixels[0, 2] == 255 and "-10 to 70000" in notes[0]
 
 
-def test_16_bit_colour_is_noted():
-    """Pillow reduces it itself; the file is written here by hand."""
-    import struct
-    import zlib
+def png(bits: int, colour: int, width: int, rows: bytes, interlaced: bool = False) -> io.BytesIO:
+    """A PNG of kinds that Pillow reads but does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        crc = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
 
-    rows = zlib.compress(b"\0" + struct.pack(">6H", 0, 257, 514, 65535, 0, 300))
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    pixels, notes = images.load(io.BytesIO(png))
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, interlaced)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", compress(rows)) + chunk(b"IEND", b"")
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+def test_16_bit_colour_is_noted():
+    rows = b"\0" + struct.pack(">6H", 0, 257, 514, 65535, 0, 300)
+    pixels, notes = load(png(16, 2, 2, rows))
     assert pixels.tolist() == [[[0, 1, 2], [255, 0, 1]]]
     assert notes == ["16-bit samples reduced to 8 bits"]
 
 
+@pytest.mark.parametrize("colour, samples", [(4, 2), (6, 4)])
+def test_16_bit_with_alpha(colour, samples):
+    values = [257 * k for k in range(1, samples + 1)]
+    picture, notes = images.load(png(16, colour, 1, b"\0" + struct.pack(f">{samples}H", *values)))
+    assert picture.alpha.tolist() == [[samples]] and picture.pixels.ravel()[0] == 1
+    assert notes == ["16-bit samples reduced to 8 bits"]
+
+
+def test_few_bits_and_interlacing():
+    assert load(png(1, 0, 3, b"\0\xa0"))[0].tolist() == [[255, 0, 255]]
+    assert load(png(2, 0, 3, b"\0\x6c"))[0].tolist() == [[85, 170, 255]]
+    assert load(png(8, 0, 2, b"\0\x07" + b"\0\x09", interlaced=True))[0].tolist() == [[7, 9]]
+
+
 def test_cmyk_and_lab_are_converted_and_noted():
-    pixels, notes = images.load(stored(Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "TIFF"))
+    pixels, notes = load(stored(Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "TIFF"))
     assert pixels.shape == (2, 2, 3) and pixels[0, 0, 0] > 200 and pixels[0, 0, 1] < 50
     assert notes == ["CMYK converted to RGB without a colour profile"]
-    pixels, notes = images.load(stored(Image.new("LAB", (2, 2), (255, 128, 128)), "TIFF"))
+    image = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
+    picture, notes = images.load(stored(image, "JPEG", icc_profile=b"junk", xmp=b"<x/>"))
+    assert notes == ["CMYK converted to RGB without a colour profile"]
+    assert picture.icc is None and picture.xmp == b"<x/>"
+    pixels, notes = load(stored(Image.new("LAB", (2, 2), (255, 128, 128)), "TIFF"))
     assert pixels.min() >= 250 and notes == ["colours converted from Lab to sRGB"]
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "HSV", "RGBX", "PA", "La", "RGBa"])
 def test_rarer_modes_are_read(mode):
-    pixels, _ = images.from_pil(Image.new(mode, (3, 2)))
+    pixels, _ = read(Image.new(mode, (3, 2)))
     assert pixels.shape[:2] == (2, 3) and pixels.flags.writeable
 
 
 def test_every_mode_of_pillow_is_known():
     modes = "1 L P RGB RGBA CMYK YCbCr LAB HSV I F LA PA RGBX RGBa La I;16 I;16L I;16B I;16N"
     for mode in modes.split():
-        assert images.from_pil(Image.new(mode, (2, 2)))[0].dtype == np.uint8
+        assert read(Image.new(mode, (2, 2)))[0].dtype == np.uint8
 
 
 def test_srgb_profile_changes_nothing(photo):
     image = Image.fromarray(photo)
-    pixels, notes = images.load(stored(image, "PNG", icc_profile=profile()))
+    pixels, notes = load(stored(image, "PNG", icc_profile=profile()))
     assert np.array_equal(pixels, photo) and not notes
 
 
 def test_other_profile_is_converted_and_noted(photo):
-    pixels, notes = images.load(stored(Image.fromarray(photo), "PNG", icc_profile=profile(0.55)))
+    pixels, notes = load(stored(Image.fromarray(photo), "PNG", icc_profile=profile(0.55)))
     assert not np.array_equal(pixels, photo) and pixels.shape == photo.shape
     assert len(notes) == 1 and notes[0].endswith("to sRGB")
 
 
 def test_unusable_profile_is_dropped_and_noted(photo):
     for junk in (b"no profile at all", profile()[:200]):
-        pixels, notes = images.load(stored(Image.fromarray(photo), "PNG", icc_profile=junk))
+        pixels, notes = load(stored(Image.fromarray(photo), "PNG", icc_profile=junk))
         assert np.array_equal(pixels, photo) and notes == ["unusable ICC profile dropped"]
-    gray, notes = images.load(stored(Image.fromarray(RAMP), "PNG", icc_profile=profile()))
+    gray, notes = load(stored(Image.fromarray(RAMP), "PNG", icc_profile=profile()))
     assert np.array_equal(gray, RAMP) and notes == ["unusable ICC profile dropped"]
 
 
@@ -194,7 +229,7 @@ def test_unusable_profile_is_dropped_and_noted(photo):
 def test_orientation_is_applied_in_silence(photo, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    pixels, notes = images.load(stored(Image.fromarray(photo), "PNG", exif=exif))
+    pixels, notes = load(stored(Image.fromarray(photo), "PNG", exif=exif))
     # The inverse of what the value says was done to the picture (EXIF 2.32, table 4).
     turned = photo.swapaxes(0, 1) if orientation >= 5 else photo
     turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
@@ -206,30 +241,80 @@ def test_orientation_is_applied_in_silence(photo, orientation):
 def test_senseless_orientation_is_ignored(photo, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert np.array_equal(images.load(stored(Image.fromarray(photo), "PNG", exif=exif))[0], photo)
+    assert np.array_equal(load(stored(Image.fromarray(photo), "PNG", exif=exif))[0], photo)
 
 
-def test_dropped_metadata_is_noted_once(photo):
+def block(orientation: int = 6) -> bytes:
+    """EXIF as Pillow writes it."""
     exif = Image.Exif()
     exif[0x0110] = "camera"
-    exif[0x0112] = 6
-    file = stored(Image.fromarray(photo), "JPEG", exif=exif, xmp=b"<x/>", comment=b"hello")
-    pixels, notes = images.load(file)
-    assert pixels.shape == (56, 40, 3) and notes == ["metadata dropped: EXIF, XMP, comments"]
+    exif[0x0112] = orientation
+    exif.get_ifd(0x8769)[0x829A] = 0.5
+    return exif.tobytes()
 
 
-def test_plain_tiff_has_no_metadata_but_a_described_one_has(photo):
+METADATA = {
+    "icc_profile": profile(0.55),
+    "exif": block(),
+    "xmp": b"<x:xmpmeta>\xc3\xa9</x:xmpmeta>",
+}
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_metadata_is_kept_as_it_is(photo, format):
+    options = METADATA | ({"lossless": True} if format == "WEBP" else {})
+    if format == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", options.pop("xmp"))
+    file = stored(Image.fromarray(photo), format, **options)
+    info = Image.open(io.BytesIO(file.getvalue())).info
+    picture, notes = images.load(file)
+    assert (picture.icc, picture.xmp) == (METADATA["icc_profile"], METADATA["xmp"])
+    assert picture.exif == info["exif"] and picture.exif.removeprefix(b"Exif\0\0") in block()
+    assert not notes and picture.pixels.shape == photo.shape
+    assert format == "JPEG" or np.array_equal(picture.pixels, photo)
+
+
+def test_stripped_pictures_look_the_same(photo):
+    picture, notes = images.load(stored(Image.fromarray(photo), "PNG", **METADATA), strip=True)
+    assert (picture.icc, picture.exif, picture.xmp) == (None, None, None)
+    assert picture.pixels.shape == (56, 40, 3)
+    assert len(notes) == 1 and notes[0].endswith("to sRGB")
+
+
+def test_comments_are_dropped_and_noted(photo):
+    assert load(stored(Image.fromarray(photo), "JPEG", comment=b"hello"))[1] == [
+        "metadata dropped: comments"
+    ]
+
+
+def test_what_describes_a_tiff_is_kept(photo):
     image = Image.fromarray(photo)
-    assert images.load(stored(image, "TIFF"))[1] == []
-    notes = images.load(stored(image, "TIFF", artist="someone"))[1]
-    assert notes == ["metadata dropped: EXIF"]
+    picture, notes = images.load(stored(image, "TIFF"))
+    assert picture.exif is None and not notes
+    exif = Image.Exif()
+    exif.load(images.load(stored(image, "TIFF", artist="someone", exif=block(1)))[0].exif)
+    assert dict(exif).keys() == {0x0110, 0x013B, 0x8769} and exif.get_ifd(0x8769) == {0x829A: 0.5}
+
+
+def test_tiffs_are_turned_by_pillow_itself(photo):
+    picture, _ = images.load(stored(Image.fromarray(photo), "TIFF", exif=block(6)))
+    assert picture.pixels.shape == (56, 40, 3)
+    assert 0x0112 not in images.to_pil(picture).getexif()
+
+
+def test_exif_of_an_old_png(photo):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(block()):8}\n{block().hex()}")
+    picture, notes = images.load(stored(Image.fromarray(photo), "PNG", pnginfo=info))
+    assert images.to_pil(picture).getexif()[0x0110] == "camera" and not notes
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_does_not_stop_the_picture(photo):
     exif = b"Exif\0\0II*\0\xff\xff\xff\xff"
     file = stored(Image.fromarray(photo), "WEBP", lossless=True, exif=exif)
-    assert np.array_equal(images.load(file)[0], photo)
+    assert np.array_equal(load(file)[0], photo)
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -237,12 +322,25 @@ def test_animations_and_pages_are_refused(photo, format):
     frames = [Image.fromarray(np.roll(photo, i, axis=1)) for i in range(3)]
     file = stored(frames[0], format, save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="3 frames"):
-        images.load(file)
+        load(file)
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_one_frame_can_be_chosen(format):
+    frames = [Image.new("RGB", (9, 9), (99 * k, 0, 0)) for k in range(3)]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = stored(frames[0], format, save_all=True, append_images=frames[1:], **options).getvalue()
+    for k in range(3):
+        picture, _ = images.load(io.BytesIO(data), frame=k)
+        assert (picture.pixels == np.asarray(frames[k])).all()
+    for k in (-1, 3):
+        with pytest.raises(InputError, match="there are 3"):
+            images.load(io.BytesIO(data), frame=k)
 
 
 def test_first_picture_of_a_camera_file_is_kept(photo):
     frames = [Image.fromarray(photo), Image.fromarray(photo[::2, ::2])]
-    pixels, notes = images.load(stored(frames[0], "MPO", save_all=True, append_images=frames[1:]))
+    pixels, notes = load(stored(frames[0], "MPO", save_all=True, append_images=frames[1:]))
     assert pixels.shape == photo.shape and "only the first of 2 pictures is kept" in notes
 
 
@@ -256,7 +354,7 @@ def test_cut_files_are_refused_in_one_line(photo, tmp_path, format):
     for size in (0, 1, 8, 30, len(data) // 2):
         path.write_bytes(data[:size])
         with pytest.raises(InputError) as caught:
-            images.load(path)
+            load(path)
         assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
@@ -269,7 +367,7 @@ def test_damaged_files_give_an_image_or_a_typed_error(data):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels, _ = images.load(io.BytesIO(file))
+            pixels, _ = load(io.BytesIO(file))
     except NicError:
         return
     assert pixels.dtype == np.uint8 and pixels.ndim in (2, 3)
@@ -279,15 +377,15 @@ def test_damaged_files_give_an_image_or_a_typed_error(data):
 def test_missing_files(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError):
-        images.load(name)
+        load(name)
 
 
 def test_folders_and_text_are_no_images(tmp_path):
     with pytest.raises(InputError, match="directory"):
-        images.load(tmp_path)
+        load(tmp_path)
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(InputError, match="not an image"):
-        images.load(tmp_path / "a.png")
+        load(tmp_path / "a.png")
 
 
 def bomb(width: int, height: int) -> io.BytesIO:
@@ -300,14 +398,14 @@ def bomb(width: int, height: int) -> io.BytesIO:
 def test_images_too_large_for_the_format_are_refused_unread():
     for size in ((12000, 12000), (65536, 1), (60000, 60000)):
         with pytest.raises(LimitExceeded):
-            images.load(bomb(*size))
+            load(bomb(*size))
 
 
 def test_large_but_possible_images_raise_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InputError, match="unreadable|truncated"):
-            images.load(bomb(10000, 10000))
+            load(bomb(10000, 10000))
 
 
 class Unseekable(io.BytesIO):
@@ -320,7 +418,7 @@ class Unseekable(io.BytesIO):
 
 def test_pipes_can_be_read(photo):
     file = Unseekable(stored(Image.fromarray(photo), "PNG").getvalue())
-    assert np.array_equal(images.load(file)[0], photo)
+    assert np.array_equal(load(file)[0], photo)
 
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp", "ppm", "jp2", "qoi"])
@@ -329,13 +427,64 @@ def test_saved_pixels_come_back(photo, tmp_path, extension, gray):
     pixels = photo[:, :, 0].copy() if gray else photo
     if gray and extension == "qoi":
         pytest.skip("QOI has no gray")
-    (tmp_path / f"a.{extension}").write_bytes(images.to_bytes(pixels, images.format_for(extension)))
-    back = images.load(tmp_path / f"a.{extension}")[0]
+    data = images.to_bytes(Picture(pixels), images.format_for(extension))
+    (tmp_path / f"a.{extension}").write_bytes(data)
+    back = load(tmp_path / f"a.{extension}")[0]
     assert np.array_equal(back if back.ndim == pixels.ndim else back[:, :, 0], pixels)
 
 
+@pytest.mark.parametrize("extension", ["png", "tif", "webp", "jp2", "tga"])
+@pytest.mark.parametrize("gray", [False, True])
+def test_saved_alpha_comes_back(photo, extension, gray):
+    pixels = photo[:, :, 0].copy() if gray else photo
+    picture = Picture(pixels, photo[:, :, 1] // 2 * 2)
+    data = images.to_bytes(picture, images.format_for(extension))
+    back = images.load(io.BytesIO(data))[0]
+    assert np.array_equal(back.alpha, picture.alpha)
+    assert np.array_equal(back.pixels if back.gray == gray else back.pixels[:, :, 0], pixels)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_metadata_is_written(photo, format):
+    picture = Picture(photo, None, METADATA["icc_profile"], block(1), METADATA["xmp"])
+    back = Image.open(io.BytesIO(images.to_bytes(picture, format)))
+    assert back.info["icc_profile"] == picture.icc and back.info["xmp"] == picture.xmp
+    if format in ("JPEG", "PNG", "WEBP"):
+        exif = back.info["exif"].removeprefix(b"Exif\0\0")
+        assert exif == picture.exif.removeprefix(b"Exif\0\0")
+    assert back.getexif()[0x0110] == "camera"
+    assert back.getexif().get_ifd(0x8769)[0x829A] == 0.5
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_orientation_survives_for_viewers(photo, format):
+    data = images.to_bytes(Picture(photo, exif=block(6).removeprefix(b"Exif\0\0")), format)
+    assert load(io.BytesIO(data))[0].shape == (56, 40, 3)
+
+
+def test_formats_without_metadata_get_the_picture_as_seen(photo):
+    with pytest.warns(UserWarning, match="BMP holds no metadata, dropped: exif"):
+        data = images.to_bytes(Picture(photo, exif=block(6)), "BMP")
+    turned = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.array_equal(turned, np.rot90(photo, 3))
+
+
+def test_formats_without_alpha_get_white(photo):
+    with pytest.warns(UserWarning, match="PPM holds no transparency"):
+        data = images.to_bytes(Picture(photo, np.zeros((40, 56), np.uint8)), "PPM")
+    assert np.asarray(Image.open(io.BytesIO(data))).min() == 255
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP"])
+@pytest.mark.filterwarnings("ignore")
+def test_broken_metadata_never_stops_a_picture(photo, format):
+    picture = Picture(photo, None, b"no profile", b"no EXIF", b"\xff no XMP")
+    back = Image.open(io.BytesIO(images.to_bytes(picture, format)))
+    assert back.size == (56, 40)
+
+
 def test_jpeg_is_saved_at_high_quality(photo):
-    decoded = np.asarray(Image.open(io.BytesIO(images.to_bytes(photo, "JPEG"))))
+    decoded = np.asarray(Image.open(io.BytesIO(images.to_bytes(Picture(photo), "JPEG"))))
     assert np.abs(decoded.astype(int) - photo).mean() < 3  # 3.4 at Pillow's default
 
 
@@ -350,9 +499,9 @@ def test_formats_by_name():
 
 def test_formats_that_cannot_hold_the_image(photo):
     with pytest.raises(InputError, match="as XBM"):
-        images.to_bytes(photo, "XBM")
+        images.to_bytes(Picture(photo), "XBM")
     with pytest.raises(InputError, match="as WEBP"):
-        images.to_bytes(np.zeros((1, 20000, 3), np.uint8), "WEBP")
+        images.to_bytes(Picture(np.zeros((1, 20000, 3), np.uint8)), "WEBP")
 
 
 def test_existing_files_are_kept_unless_asked_otherwise(tmp_path):

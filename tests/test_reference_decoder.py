@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from nic.errors import (
     NicError,
     UnsupportedVersion,
 )
+from nic.picture import Picture
 
 FOLDER = Path(__file__).parent / "vectors"
 NAMES = list(json.loads((FOLDER / "manifest.json").read_text()))
@@ -43,13 +45,16 @@ def weights(model) -> bytes:
 
 
 def check(data: bytes, weights: bytes, model) -> None:
-    v_hat, pixels = decode(data, weights)
+    v_hat, pixels, opacity, metadata = decode(data, weights)
     header, chunks = container.read(data)
     assert zlib.crc32(v_hat.astype("<i4").tobytes()) == header.latents_crc
     np.testing.assert_array_equal(v_hat, codec.decode_latents(header, chunks, model))
-    expected = codec.decode_pixels(data, model=model)
-    assert pixels.shape == expected.shape
-    assert np.abs(pixels.astype(int) - expected).max() <= 1
+    expected = codec.decode(data, model=model)
+    assert pixels.shape == expected.pixels.shape
+    assert np.abs(pixels.astype(int) - expected.pixels).max() <= 1
+    np.testing.assert_array_equal(opacity, expected.alpha)
+    kept = {"c": expected.icc, "e": expected.exif, "x": expected.xmp}
+    assert metadata == {kind: value for kind, value in kept.items() if value is not None}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,7 +71,7 @@ def test_the_example_of_the_document_decodes_alike(weights, model):
 def test_narrow_noise_decodes_alike(shape, lanes, weights, model):
     # Single columns have steps without positions, noise at quality 100 has escapes on both sides.
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    check(codec.encode_pixels(pixels, 100, lanes=lanes, model=model), weights, model)
+    check(codec.encode(Picture(pixels), 100, lanes=lanes, model=model), weights, model)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +104,13 @@ def with_new_checksums(data: bytes) -> bytes:
     return b"".join([head, zlib.crc32(head).to_bytes(4), body, zlib.crc32(body).to_bytes(4)])
 
 
-def damaged(data: bytes) -> list[bytes]:
-    """Every byte changed, doubled or removed, with checksums that show it and that do not."""
-    files = []
-    for at, byte in enumerate(data):
-        for new in ([byte ^ 0x01], [byte ^ 0x80], [byte, byte], []):
+def damaged(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
+    """One byte changed, doubled or removed, with checksums that show it and that do not."""
+    for at in places:
+        for new in ([data[at] ^ 0x01], [data[at] ^ 0x80], [data[at]] * 2, []):
             changed = data[:at] + bytes(new) + data[at + 1 :]
-            files += [changed, with_new_checksums(changed)]
-    return files
+            yield changed
+            yield with_new_checksums(changed)
 
 
 def outcome_by_document(data: bytes, weights: bytes) -> str:
@@ -119,12 +123,27 @@ def outcome_by_document(data: bytes, weights: bytes) -> str:
 
 def outcome_by_nic(data: bytes, model) -> str:
     try:
-        codec.decode_latents(*container.read(data), model)
+        codec.decode(data, model=model)
     except NicError as error:
         return KINDS[type(error)]
     return "sound"
 
 
-def test_damaged_files_are_refused_for_the_same_kind_of_reason(weights, model):
-    for data in damaged(vector("one-pixel-q50")):
+def check_outcomes(files: Iterable[bytes], weights: bytes, model) -> None:
+    for data in files:
         assert outcome_by_document(data, weights) == outcome_by_nic(data, model), data.hex(" ")
+
+
+def test_damaged_files_are_refused_for_the_same_kind_of_reason(weights, model):
+    data = vector("one-pixel-q50")
+    check_outcomes(damaged(data, range(len(data))), weights, model)
+
+
+def test_damaged_alpha_and_metadata_are_refused_for_the_same_kind_of_reason(weights, model):
+    source = Picture(np.zeros((1, 1), np.uint8), np.full((1, 1), 77, np.uint8), xmp=b"<x/>")
+    data = codec.encode(source, 0)
+    header = container.read_header(data)
+    sizes = dict(header.chunks)
+    end = len(data) - container.CRC_SIZE
+    check_outcomes(damaged(data, range(header.size, header.size + sizes["x"])), weights, model)
+    check_outcomes(damaged(data, range(end - sizes["A"], end)), weights, model)

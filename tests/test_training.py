@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from nic import codec, config, models  # noqa: E402
 from nic.errors import InputError  # noqa: E402
+from nic.picture import Picture
 from nic.training import (
     command,  # noqa: E402
     loop,  # noqa: E402
@@ -67,8 +68,8 @@ def test_training_lowers_the_loss_and_the_export_codes_images(pictures, tmp_path
     export(checkpoint, tmp_path / "tiny.safetensors")
     model = models.load(tmp_path / "tiny.safetensors")
     pixels = np.asarray(Image.open(pictures / "0.png"))
-    data = codec.encode_pixels(pixels, 80, model=model)
-    decoded = codec.decode_pixels(data, model=model)
+    data = codec.encode(Picture(pixels), 80, model=model)
+    decoded = codec.decode(data, model=model).pixels
     assert decoded.shape == pixels.shape
     assert np.mean((decoded.astype(float) - pixels) ** 2) < pixels.var() / 4
     evaluated = (tmp_path / "eval.csv").read_text().splitlines()

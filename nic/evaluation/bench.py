@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     from nic import images, models
     from nic.evaluation import rivals
 
-    pixels, _ = images.load(args.image)
+    pixels = images.load_pixels(args.image)
     image = Image.fromarray(pixels)
     codecs = [rivals.find(name, args.model) for name in ("nic", "webp", "avif")]
     codecs = [codec for codec in codecs if codec.version() is not None]
@@ -97,13 +97,14 @@ def time_codec(codec, image, bpp: float, runs: int) -> dict[str, float]:
 
 def time_stages(pixels: np.ndarray, quality: float, model, runs: int) -> dict[str, dict]:
     """Median seconds of nic's stages, by direction."""
-    from nic.codec import decode_pixels, encode_pixels
+    from nic import codec
+    from nic.picture import Picture
 
     seconds = {"encode": defaultdict(list), "decode": defaultdict(list)}
     for _ in range(runs):
         reports = {"encode": {}, "decode": {}}
-        data = encode_pixels(pixels, quality, model=model, report=reports["encode"])
-        decode_pixels(data, model=model, report=reports["decode"])
+        data = codec.encode(Picture(pixels), quality, model=model, report=reports["encode"])
+        codec.decode(data, model=model, report=reports["decode"])
         for direction, report in reports.items():
             for stage, value in report["seconds"].items():
                 seconds[direction][stage].append(value)

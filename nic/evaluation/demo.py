@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from PIL import Image
 
 from nic.errors import NicError
 from nic.evaluation.bench import PHOTO, quality_for
+from nic.evaluation.trial import Trial, attempt
 from nic.extras import require
 from nic.files import write_atomic
 
@@ -30,23 +29,6 @@ DETAIL = (200, 90, 440, 270)
 """Left, top, right and bottom of the detail shown, in pixels of the photograph."""
 
 NOTE = "The photograph is in the training set; results on test images come from `nic eval`."
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One file, what it decodes to, and what that took."""
-
-    codec: str
-    quality: float
-    data: bytes
-    pixels: np.ndarray
-    psnr: float
-    encode_s: float
-    decode_s: float
-
-    @property
-    def bpp(self) -> float:
-        return 8 * len(self.data) / (self.pixels.shape[0] * self.pixels.shape[1])
 
 
 def run(folder: Path, model: Path | None = None) -> list[list[Trial]]:
@@ -61,8 +43,8 @@ def run(folder: Path, model: Path | None = None) -> list[list[Trial]]:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for quality in QUALITIES:
-        ours = _try(nic, image, quality)
-        theirs = [_try(codec, image, quality_for(codec, image, ours.bpp)) for codec in others]
+        ours = attempt(nic, image, quality)
+        theirs = [attempt(codec, image, quality_for(codec, image, ours.bpp)) for codec in others]
         rows.append([ours, *theirs])
         name = f"photo-q{quality}"
         write_atomic(folder / f"{name}.nic", ours.data, overwrite=True)
@@ -88,18 +70,6 @@ def comparison(image: Image.Image, rows: list[list[Trial]]) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def _try(codec, image: Image.Image, quality: float) -> Trial:
-    from nic.evaluation.metrics import psnr
-
-    start = time.perf_counter()
-    data = codec.encode(image, quality)
-    encoded = time.perf_counter()
-    pixels = codec.decode(data)
-    decoded = time.perf_counter()
-    fidelity = psnr(np.asarray(image), pixels)
-    return Trial(codec.name, quality, data, pixels, fidelity, encoded - start, decoded - encoded)
 
 
 def _caption(trial: Trial) -> str:

@@ -6,7 +6,7 @@ The qualities of a rival span about 0.1 to 2.5 bits per pixel on photographs, as
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -42,17 +42,27 @@ def find(name: str, model: Path | None = None) -> Codec:
     return RIVALS[name]
 
 
+def installed(names: Iterable[str], model: Path | None, say: Callable[[str], None]) -> list[Codec]:
+    """Codecs by name, without those whose library is absent, which `say` tells of."""
+    codecs = [find(name, model) for name in dict.fromkeys(names)]
+    for codec in codecs:
+        if codec.version() is None:
+            say(f"{codec.name} is left out: this Pillow cannot write it")
+    return [codec for codec in codecs if codec.version() is not None]
+
+
 def nic_codec(model: Path | None = None) -> Codec:
     """nic with a weight file, by default the shipped one; loaded once per process."""
     from nic import codec, models
+    from nic.picture import Picture
 
     load = partial(models.load, model)
     return Codec(
         name="nic",
         settings="one model for all qualities",
         qualities=tuple(range(0, 101, 10)),
-        encode=lambda image, q: codec.encode_pixels(np.asarray(image), q, model=load()),
-        decode=lambda data: codec.decode_pixels(data, model=load()),
+        encode=lambda image, q: codec.encode(Picture(np.asarray(image)), q, model=load()),
+        decode=lambda data: codec.decode(data, model=load()).pixels,
         version=lambda: load().fingerprint.hex(),
     )
 

@@ -85,10 +85,10 @@ def main(args: argparse.Namespace) -> int:
     from rich.markdown import Markdown
     from tqdm import tqdm
 
-    from nic.evaluation import summary
+    from nic.evaluation import rivals, summary
 
     console = Console(stderr=True, markup=False)
-    codecs = _installed(["nic", *args.rivals], args.model, console.print)
+    codecs = rivals.installed(["nic", *args.rivals], args.model, console.print)
     output = args.output or Path("runs/eval") / args.folder.resolve().name
     tasks = plan(images.find(args.folder), codecs, args.qualities, args.model)
     measured = measure_missing(
@@ -165,14 +165,14 @@ def measure(task: Task) -> dict:
     from PIL import Image
 
     from nic.evaluation import metrics, rivals
+    from nic.evaluation.trial import same_channels
 
     codec = rivals.find(task.codec, task.model)
     pixels = _load(task.path)
     image = Image.fromarray(pixels)
     data, encode_s, encode_cpu_s = _timed(codec.encode, image, task.quality)
     decoded, decode_s, decode_cpu_s = _timed(codec.decode, data)
-    # Some codecs return gray as RGB: every channel is then compared with the one there was.
-    original, decoded = np.broadcast_arrays(np.atleast_3d(pixels), np.atleast_3d(decoded))
+    original, decoded = same_channels(pixels, decoded)
     return {
         "image": task.image,
         "crc": task.crc,
@@ -223,21 +223,10 @@ def _warm_up(codecs: Iterable[tuple[str, Path | None]]) -> None:
         codec.decode(codec.encode(Image.new("RGB", (64, 64)), 50))
 
 
-def _installed(names: list[str], model: Path | None, say: Callable[[str], None]) -> list[Codec]:
-    """Codecs by name, without those whose library is absent, which `say` tells of."""
-    from nic.evaluation import rivals
-
-    codecs = [rivals.find(name, model) for name in dict.fromkeys(names)]
-    for codec in codecs:
-        if codec.version() is None:
-            say(f"{codec.name} is left out: this Pillow cannot write it")
-    return [codec for codec in codecs if codec.version() is not None]
-
-
 @lru_cache(maxsize=1)
 def _load(path: Path) -> np.ndarray:
     """Pixels of one image; points of one image mostly follow each other."""
-    return images.load(path)[0]
+    return images.load_pixels(path)
 
 
 def _timed(function, *args):

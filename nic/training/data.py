@@ -65,7 +65,7 @@ def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
     sizes, offset = [], 0
     with open(cache / "pixels.u8", "wb") as out:
         for path in tqdm(paths, desc="decoding training images", disable=None):
-            pixels, _ = images.load(path)
+            pixels = images.load_pixels(path)
             if pixels.ndim == 2:
                 pixels = np.repeat(pixels[:, :, None], 3, axis=2)
             out.write(pixels.tobytes())

@@ -8,34 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nic.tables import SCALE_MIN
-
-LIKELIHOOD_MIN = 1e-9
-
-
-class _LowerBound(torch.autograd.Function):
-    """max(x, bound), whose gradient still flows where it would raise x (Balle et al. 2018)."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, bound: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.bound = bound
-        return x.clamp(min=bound)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        (x,) = ctx.saved_tensors
-        return grad * ((x >= ctx.bound) | (grad < 0)), None
-
-
-def gaussian_bits(residual: Tensor, scales: Tensor) -> Tensor:
-    """Bits of `residual` under a zero-mean Gaussian of standard deviation `scales`, convolved with
-    a unit box (Balle et al. 2018, sec. 3). Same shape as the arguments."""
-    scales = _LowerBound.apply(scales, SCALE_MIN)
-    magnitude = residual.abs()
-    upper = torch.special.ndtr((0.5 - magnitude) / scales)
-    lower = torch.special.ndtr((-0.5 - magnitude) / scales)
-    return -torch.log2(_LowerBound.apply(upper - lower, LIKELIHOOD_MIN))
+from nic.rate import bits_of
 
 
 class FactorizedDensity(nn.Module):
@@ -78,5 +51,5 @@ class FactorizedDensity(nn.Module):
             # Subtract on the side where the sigmoids are small: no cancellation in the tails.
             sign = -torch.sign(lower + upper).detach()
             likelihood = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
-            bits = -torch.log2(_LowerBound.apply(likelihood, LIKELIHOOD_MIN))
+            bits = bits_of(likelihood)
         return bits.view(C, B, h, w).transpose(0, 1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nic import codec, models
 from nic.evaluation.metrics import psnr
+from nic.picture import Picture
 from nic.training.export import export_model
 from nic.training.model import TrainableModel
 
@@ -32,7 +33,7 @@ def real_files(
 
 def _code(pixels: np.ndarray, quality: float, model: models.Model) -> tuple[float, float, float]:
     report: dict = {}
-    data = codec.encode_pixels(pixels, quality, model=model, report=report)
+    data = codec.encode(Picture(pixels), quality, model=model, report=report)
     area = pixels.shape[0] * pixels.shape[1]
-    decoded = codec.decode_pixels(data, model=model)
+    decoded = codec.decode(data, model=model).pixels
     return 8 * len(data) / area, report["estimated_bits"] / area, psnr(pixels, decoded)

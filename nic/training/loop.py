@@ -170,7 +170,7 @@ def _evaluation_pictures(config: TrainConfig) -> list[np.ndarray]:
     """Loaded before the first step, so that an unreadable one does not end a long run."""
     if not config.eval_data:
         return []
-    return [images.load(path)[0] for path in images.find(config.eval_data)[: config.eval_images]]
+    return [images.load_pixels(p) for p in images.find(config.eval_data)[: config.eval_images]]
 
 
 def _evaluate(run: Run, log: RunLog, pictures: list[np.ndarray]) -> None:

@@ -24,7 +24,8 @@ from torch.nn import functional as F
 from nic.config import BASE_STEP, LEAKY_SLOPE, ModelConfig
 from nic.prior import TAPS, wavefronts
 from nic.quantizer import residual
-from nic.training.density import FactorizedDensity, gaussian_bits
+from nic.rate import gaussian_bits
+from nic.training.density import FactorizedDensity
 from nic.transforms import Analysis, Anchors, HyperAnalysis, Synthesis
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nic import codec, container
+from nic.picture import Picture
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "format_spec.md"
@@ -30,21 +31,38 @@ def picture(width: int, height: int, gray: bool = False) -> np.ndarray:
     return pixels[:, :, 0] if gray else pixels
 
 
+def transparent(width: int, height: int, gray: bool = False) -> Picture:
+    """The same with a slope from transparent to opaque, and a hole."""
+    y, x = np.mgrid[:height, :width]
+    alpha = np.clip(20 * (x - y + 3), 0, 255)
+    alpha[height // 2 :, width // 2 :] = 0
+    return Picture(picture(width, height, gray), alpha.astype(np.uint8))
+
+
+def documented(width: int, height: int) -> Picture:
+    """The same with metadata of all kinds, which need not make sense."""
+    exif = b"Exif\0\0" + bytes(range(256))
+    return Picture(picture(width, height), None, b"profile" * 9, exif, b"<x:xmpmeta/>")
+
+
 VECTORS = {
-    "rgb-48x33-q50": (picture(48, 33), 50, 1),
-    "rgb-48x33-q0": (picture(48, 33), 0, 1),
-    "rgb-48x33-q100": (picture(48, 33), 100, 1),
-    "gray-40x40-q60": (picture(40, 40, gray=True), 60, 1),
-    "lanes-100x70-q80": (picture(100, 70), 80, 4),
-    "tall-5x130-q40": (picture(5, 130), 40, 2),
-    "one-pixel-q50": (picture(1, 1), 50, 1),
+    "rgb-48x33-q50": (Picture(picture(48, 33)), 50, 1),
+    "rgb-48x33-q0": (Picture(picture(48, 33)), 0, 1),
+    "rgb-48x33-q100": (Picture(picture(48, 33)), 100, 1),
+    "gray-40x40-q60": (Picture(picture(40, 40, gray=True)), 60, 1),
+    "lanes-100x70-q80": (Picture(picture(100, 70)), 80, 4),
+    "tall-5x130-q40": (Picture(picture(5, 130)), 40, 2),
+    "one-pixel-q50": (Picture(picture(1, 1)), 50, 1),
+    "alpha-20x12-q60": (transparent(20, 12), 60, 1),
+    "gray-alpha-33x17-q30": (transparent(33, 17, gray=True), 30, 1),
+    "metadata-24x16-q50": (documented(24, 16), 50, 1),
 }
 """Name: picture, quality, lanes."""
 
 
 def example() -> str:
     """The spec's example: a file in hexadecimal, a line for each field."""
-    data = codec.encode_pixels(picture(5, 3), 30)
+    data = codec.encode(Picture(picture(5, 3)), 30)
     header, chunks = container.read(data)
     names = ["magic", "version 1.0", "fingerprint", "quality_step", "flags", "width", "height"]
     names += ["latents_crc", "chunk H, bytes", "chunk L, bytes, the last", "header_crc"]
@@ -67,12 +85,12 @@ def main() -> None:
     start = text.index("\n\n    89 4E 49 43 ", text.index("## Example file")) + 2
     SPEC.write_text(text[:start] + example() + text[text.index("\n\n", start) :])
     manifest = {}
-    for name, (pixels, quality, lanes) in VECTORS.items():
-        data = codec.encode_pixels(pixels, quality, lanes=lanes)
+    for name, (source, quality, lanes) in VECTORS.items():
+        data = codec.encode(source, quality, lanes=lanes)
         (FOLDER / f"{name}.nic").write_bytes(data)
         header = container.read_header(data)
-        decoded = codec.decode_pixels(data)
-        error = float(np.mean((decoded.astype(float) - pixels) ** 2))
+        decoded = codec.decode(data).pixels
+        error = float(np.mean((decoded.astype(float) - source.pixels) ** 2))
         manifest[name] = {
             "bytes": len(data),
             "latents_crc": f"{header.latents_crc:08x}",

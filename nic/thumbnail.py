@@ -1,0 +1,49 @@
+"""`nic thumbnail`: a small PNG of a .nic file, as file managers ask for it."""
+
+from __future__ import annotations
+
+import argparse
+
+from nic import files
+from nic.errors import NicError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `nic thumbnail`."""
+    parser.add_argument("input", metavar="IN", help=".nic file")
+    parser.add_argument("output", metavar="OUT", help="PNG to write; overwritten if it exists")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=256,
+        metavar="N",
+        help="pixels of the longer side at most (default: %(default)d)",
+    )
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
+    return int(text)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run `nic thumbnail`."""
+    import io
+
+    from PIL import Image
+
+    from nic import codec, images
+    from nic.appearance import stripped
+
+    files.check_output(args.output, args.input, overwrite=True)
+    try:
+        picture = codec.decode(files.read(args.input))
+    except NicError as error:
+        error.add_note(args.input)
+        raise
+    image = images.to_pil(stripped(picture)[0])
+    image.thumbnail((args.size, args.size), Image.Resampling.LANCZOS)
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    files.write(args.output, png.getvalue(), overwrite=True)
