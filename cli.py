@@ -79,7 +79,7 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--alpha-quality",
-        type=_quality,
+        type=arguments.quality,
         default=100.0,
         metavar="Q",
         help="of transparency, 0 to 100, which loses nothing (default: %(default)g)",

@@ -282,6 +282,7 @@ def test_refusals(source, capsys):
         (2, "in", "out", "-j", "0"),
         (2, "in", "out", "--format", "png"),
         (2, "in", "out", "--decode", "-q", "30"),
+        (2, "in", "out", "--decode", "--skip-larger"),
         (2, "in", "out", "--decode", "--format", "mp3"),
         (2, "in", "out", "--address", "auto"),
         (2, "in", "memory://out"),
@@ -396,7 +397,7 @@ def test_skip_larger(source, here, count, capsys):
 
 
 def test_notes_are_kept_and_shown_on_request(source, here, capsys):
-    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(source / "a.png")
+    Image.fromarray(np.full((8, 8), 999, np.uint16)).save(source / "a.png")
     batch("in", "out", "-v")
     out, err = capsys.readouterr()
     note = rows(Path("out"))["a.nic"].notes[0]
@@ -412,19 +413,39 @@ def test_sources_are_deleted_when_verified(source, here, count, capsys):
     save(source / "a.png")
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     Image.fromarray(noise).save(source / "noise.png")
-    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(source / "clear.png")
+    Image.fromarray(np.full((8, 8), 999, np.uint16)).save(source / "deep.png")
     (source / "bad.png").write_bytes(b"no image")
     batch("in", "out", code=9)
     assert count() == 3
     batch("in", "out", "--delete-source", code=9)
     assert count() == 0
-    assert tree(source) == {"noise.png", "clear.png", "bad.png"}
-    assert tree(Path("out")) == {"a.nic", "noise.nic", "clear.nic"}
+    assert tree(source) == {"noise.png", "deep.png", "bad.png"}
+    assert tree(Path("out")) == {"a.nic", "noise.nic", "deep.nic"}
     err = capsys.readouterr().err
-    assert "source kept: PSNR of only 1" in err and "source kept: transparency dropped" in err
+    assert "source kept: PSNR of only 1" in err and "source kept: 16-bit" in err
     assert rows(Path("out"))["a.nic"].deleted
     batch("--decode", "out", "back", "--delete-source")
     assert tree(Path("out")) == set() and len(tree(Path("back"))) == 3
+
+
+def test_transparency_and_metadata_come_through_or_keep_the_source(source, here, capsys):
+    exif = Image.Exif()
+    exif[271] = "maker"
+    clear = Image.new("RGBA", (24, 24), (90, 80, 70, 0))
+    clear.paste((10, 200, 30, 128), (4, 4, 20, 20))
+    clear.save(source / "a.png", exif=exif)
+    batch("in", "out")
+    batch("--decode", "out", "flat", "--format", "jpeg", "--delete-source", code=9)
+    assert "JPEG holds no transparency" in capsys.readouterr().err
+    batch("--decode", "out", "stripped", "--strip")
+    assert (
+        Image.open("stripped/a.png").mode == "RGBA" and not Image.open("stripped/a.png").getexif()
+    )
+    batch("in", "out", "--delete-source")
+    batch("--decode", "out", "in", "--delete-source")
+    back = Image.open("in/a.png")
+    assert np.array_equal(np.asarray(back)[..., 3], np.asarray(clear)[..., 3])
+    assert back.getexif()[271] == "maker" and tree(Path("out")) == set()
 
 
 def test_a_damaged_output_keeps_its_source(source, here, monkeypatch):

@@ -35,18 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("target", metavar="DST", help="folder or URL to write to")
     parser.add_argument("--decode", action="store_true", help=".nic files -> images")
-    parser.add_argument(
-        "-q", "--quality", type=arguments.quality, metavar="Q", help="0 to 100 (default: 50)"
-    )
+    _encoding_arguments(parser)
+    parser.add_argument("--strip", action="store_true", help="drop ICC profile, EXIF and XMP")
     parser.add_argument("--format", metavar="NAME", help="of decoded images (default: png)")
     parser.add_argument(
         "--weights", type=Path, metavar="PATH", help="weight file (default: the one shipped)"
     )
     parser.add_argument(
         "-f", "--force", action="store_true", help="overwrite files that are of no earlier batch"
-    )
-    parser.add_argument(
-        "--skip-larger", action="store_true", help="write no .nic that is larger than its source"
     )
     parser.add_argument(
         "--delete-source",
@@ -59,6 +55,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="store_true", help="print every file's notes")
     volume.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _encoding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `nic encode`; None where not given, so that --decode can refuse them."""
+    parser.add_argument(
+        "-q", "--quality", type=arguments.quality, metavar="Q", help="0 to 100 (default: 50)"
+    )
+    parser.add_argument(
+        "--alpha-quality",
+        type=arguments.quality,
+        metavar="Q",
+        help="of transparency, 0 to 100, which loses nothing (default: 100)",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        default=None,
+        help="keep the colours of wholly transparent pixels too",
+    )
+    parser.add_argument(
+        "--skip-larger",
+        action="store_true",
+        default=None,
+        help="write no .nic that is larger than its source",
+    )
+
+
+ENCODING = {"quality": 50.0, "alpha_quality": 100.0, "exact": False}
+"""Options of `codec.encode`, where they are not given."""
 
 
 def _engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,8 +137,10 @@ def _options(args: argparse.Namespace) -> Options:
     """What the arguments ask for. Errors: InputError, OutputError."""
     from nic import images, models
 
-    if args.decode and (args.quality is not None or args.skip_larger):
-        raise InputError("--quality and --skip-larger are for encoding, not for --decode")
+    given = {k: getattr(args, k) for k in (*ENCODING, "skip_larger")}
+    given = {key: value for key, value in given.items() if value is not None}
+    if args.decode and given:
+        raise InputError(f"--{next(iter(given)).replace('_', '-')} is not for --decode")
     if args.format and not args.decode:
         raise InputError("--format is for --decode")
     if args.address and args.engine != "ray":
@@ -127,7 +154,7 @@ def _options(args: argparse.Namespace) -> Options:
     if args.decode:
         coding = {"format": images.format_for(format)}
     else:
-        coding = {"quality": 50.0 if args.quality is None else args.quality}
+        coding = {key: given.get(key, default) for key, default in ENCODING.items()}
     return Options(
         decode=args.decode,
         target=target,
@@ -135,8 +162,9 @@ def _options(args: argparse.Namespace) -> Options:
         coding=coding,
         model=models.load(args.weights).fingerprint.hex(),
         weights=args.weights and args.weights.absolute(),
+        strip=args.strip,
         force=args.force,
-        skip_larger=args.skip_larger,
+        skip_larger=bool(args.skip_larger),
         delete_source=args.delete_source,
     )
 

@@ -15,9 +15,8 @@ from nic.batch.storage import File
 from nic.errors import NicError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from nic.models import Model
+    from nic.picture import Picture
 
 SANE_PSNR = 15.0
 """dB. Below it the source is kept: pictures that nic is not made for, such as noise, get there."""
@@ -34,11 +33,13 @@ class Options:
     extension: str
     """Of outputs, with its dot."""
     coding: dict
-    """Encoding, keyword arguments of the codec; decoding, those of `images.to_bytes`."""
+    """Encoding, options of `codec.encode`; decoding, those of `images.to_bytes`."""
     model: str
     """Fingerprint of the model, hexadecimal."""
     weights: Path | None = None
     """Its file, if it is not the one shipped."""
+    strip: bool = False
+    """Drop the metadata."""
     force: bool = False
     """Overwrite outputs that are of no earlier run."""
     skip_larger: bool = False
@@ -47,7 +48,7 @@ class Options:
     @property
     def settings(self) -> dict:
         """All that the bytes of an output depend on, but its input."""
-        return {"decode": self.decode, "model": self.model, **self.coding}
+        return {"decode": self.decode, "model": self.model, "strip": self.strip, **self.coding}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class Task:
 def convert(task: Task, options: Options, model: Model) -> Row:
     """Convert one file; whatever is wrong with it stands in the row."""
     try:
-        return _convert(task, options, model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _convert(task, options, model)
     except NicError as error:
         # Some errors begin with the name, which stands beside them already.
         message = str(error).removeprefix(f"{task.file.path}: ")
@@ -109,8 +112,11 @@ def _convert(task: Task, options: Options, model: Model) -> Row:
 
 def _converted(source: bytes, task: Task, options: Options, model: Model) -> Row:
     """Write the output of a source, given as bytes."""
-    picture, notes = read_picture(source, options.decode, task.file.path, model)
-    data = write_picture(picture, not options.decode, options.coding, model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        picture, notes = _read_source(source, task, options, model)
+        data = write_picture(picture, not options.decode, options.coding, model)
+    notes += [str(warning.message) for warning in caught]
     facts = {"notes": tuple(notes), "bytes_in": len(source)}
     facts |= _rate(source if options.decode else data)
     if options.skip_larger and len(data) > len(source):
@@ -122,26 +128,33 @@ def _converted(source: bytes, task: Task, options: Options, model: Model) -> Row
     return task.row(options, DONE, bytes_out=len(data), **facts)
 
 
-def read_picture(data: bytes, is_nic: bool, name: str, model: Model) -> tuple[np.ndarray, list]:
-    """A file's bytes -> pixels, and notes on what was lost or converted. Errors: NicError."""
+def _read_source(
+    data: bytes, task: Task, options: Options, model: Model
+) -> tuple[Picture, list[str]]:
+    return read_picture(data, options.decode, task.file.path, options.strip, model)
+
+
+def read_picture(
+    data: bytes, is_nic: bool, name: str, strip: bool, model: Model
+) -> tuple[Picture, list[str]]:
+    """A file's bytes -> picture, and notes on what was lost or converted. Errors: NicError."""
     from nic import codec, images
+    from nic.appearance import stripped
 
     if is_nic:
-        return codec.decode_pixels(data, model=model), []
+        picture = codec.decode(data, model=model)
+        return stripped(picture) if strip else (picture, [])
     file = io.BytesIO(data)
     file.name = name
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        picture, notes = images.load(file)
-    return picture, [*notes, *(str(warning.message) for warning in caught)]
+    return images.load(file, strip=strip)
 
 
-def write_picture(picture: np.ndarray, to_nic: bool, coding: dict, model: Model) -> bytes:
-    """Pixels -> a file's bytes. Errors: NicError."""
+def write_picture(picture: Picture, to_nic: bool, coding: dict, model: Model) -> bytes:
+    """Picture -> a file's bytes. Errors: NicError; warns of what is lost."""
     from nic import codec, images
 
     if to_nic:
-        return codec.encode_pixels(picture, model=model, **coding)
+        return codec.encode(picture, model=model, **coding)
     return images.to_bytes(picture, **coding)
 
 
@@ -158,18 +171,36 @@ def _rate(data: bytes) -> dict:
 
 def _difference(source: bytes, task: Task, options: Options, model: Model) -> str | None:
     """How the output, read back, is unlike the source; None if it is like it."""
+    from nic.images import EXIF_PREFIX
+
+    path = storage.join(options.target, task.output)
+    picture, _ = _read_source(source, task, options, model)
+    try:
+        back, _ = read_picture(storage.read(path), not options.decode, path, False, model)
+    except NicError as error:
+        return str(error).removeprefix(f"{path}: ")
+    if back.pixels.shape[:2] != picture.pixels.shape[:2]:
+        return "decoded to another size"
+    for kind in ("icc", "exif", "xmp"):
+        values = {(getattr(p, kind) or b"").removeprefix(EXIF_PREFIX) for p in (picture, back)}
+        if len(values) > 1:
+            return f"{kind} metadata not as it was"
+    if (back.alpha is None) != (picture.alpha is None):
+        return "transparency not as it was"
+    likeness = _visible_psnr(picture, back)
+    return f"PSNR of only {likeness:.1f} dB" if likeness < SANE_PSNR else None
+
+
+def _visible_psnr(picture: Picture, back: Picture) -> float:
+    """PSNR of what can be seen, in dB, or of the transparency if that is worse."""
     import numpy as np
 
     from nic.evaluation.metrics import psnr
 
-    path = storage.join(options.target, task.output)
-    picture, _ = read_picture(source, options.decode, task.file.path, model)
-    try:
-        back, _ = read_picture(storage.read(path), not options.decode, path, model)
-    except NicError as error:
-        return str(error).removeprefix(f"{path}: ")
-    if back.shape[:2] != picture.shape[:2]:
-        return "decoded to another size"
     # Some formats return gray as RGB.
-    likeness = psnr(*np.broadcast_arrays(np.atleast_3d(picture), np.atleast_3d(back)))
-    return None if likeness >= SANE_PSNR else f"PSNR of only {likeness:.1f} dB"
+    pixels = np.broadcast_arrays(np.atleast_3d(picture.pixels), np.atleast_3d(back.pixels))
+    if back.alpha is None:
+        return psnr(*pixels)
+    alpha = psnr(picture.alpha, back.alpha)
+    visible = back.alpha > 0
+    return min(alpha, psnr(*(p[visible] for p in pixels))) if visible.any() else alpha
