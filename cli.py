@@ -111,8 +111,27 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="image format, such as png, jpeg or webp (default: by OUT's extension, or else png)",
     )
+    parser.add_argument(
+        "--crop",
+        type=_crop,
+        metavar="X,Y,W,H",
+        help="decode only this part, in stored pixels from the upper left corner",
+    )
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="fill damaged tiles of a large image with gray, and say which, instead of failing",
+    )
     _strip_argument(parser)
     _coding_arguments(parser)
+
+
+def _crop(text: str) -> tuple[int, int, int, int]:
+    try:
+        x, y, width, height = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers: X,Y,W,H") from None
+    return x, y, width, height
 
 
 def _coding_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +168,7 @@ def encode(args: argparse.Namespace) -> None:
         _say(args, f"warning: {args.input}: {note}")
     from nic import codec
 
-    model, report = _model(args), {}
+    model, report = _model(args), {} if args.verbose else None
     with _progress(args, "encoding") as progress:
         data = codec.encode(
             picture,
@@ -195,9 +214,16 @@ def decode(args: argparse.Namespace) -> None:
     files.check_output(output, args.input, args.force)
     from nic import codec
 
-    model, report = _model(args), {}
+    model, report = _model(args), {} if args.verbose else None
     with _about(args.input), _progress(args, "decoding") as progress:
-        picture = codec.decode(data, model=model, report=report, progress=progress)
+        picture = codec.decode(
+            data,
+            crop=args.crop,
+            keep_going=args.keep_going,
+            model=model,
+            report=report,
+            progress=progress,
+        )
     if args.strip:
         picture, notes = stripped(picture)
         for note in notes:
@@ -226,7 +252,7 @@ def info(args: argparse.Namespace) -> int:
 
 
 def _print_info(name: str, as_json: bool) -> None:
-    from nic import container
+    from nic import container, tiles
 
     data = files.read(name)
     header = container.read_header(data)
@@ -238,7 +264,8 @@ def _print_info(name: str, as_json: bool) -> None:
         print(files.printable(name))
         for field, value, meaning in [*container.describe(header), whole]:
             print(f"  {field:<13} {value:<24} {meaning}")
-    container.read(data)  # says what is wrong with the rest, the header being sound
+    # What is wrong with the rest, the header being sound.
+    tiles.verify(tiles.unpack(*container.read(data)))
 
 
 def _plain(header: Header) -> dict:
@@ -248,6 +275,7 @@ def _plain(header: Header) -> dict:
         "height": header.height,
         "gray": header.gray,
         "alpha": header.alpha,
+        "tiles": header.tiles,
         "quality": round(header.quality_step / 2.55, 2),
         "quality_step": header.quality_step,
         "lanes": header.lanes,
@@ -396,12 +424,12 @@ def _say(args: argparse.Namespace, text: str) -> None:
         print(f"nic: {files.printable(text)}", file=sys.stderr)
 
 
-def _say_report(args: argparse.Namespace, report: dict) -> None:
-    """Every entry of a codec's report, those of nested dicts too, with `--verbose`."""
-    for key, value in report.items():
+def _say_report(args: argparse.Namespace, report: dict | None) -> None:
+    """Every entry of a codec's report, those of nested dicts too."""
+    for key, value in (report or {}).items():
         if isinstance(value, dict):
             _say_report(args, {f"{key}: {part}": number for part, number in value.items()})
-        elif args.verbose:
+        else:
             _say(args, f"{key}: {value:.4f}" if isinstance(value, float) else f"{key}: {value}")
 
 

@@ -1,23 +1,25 @@
-"""Image <-> .nic: padding, gains, and the order in which the parts work."""
+"""Image <-> .nic: tiles, gains, and the order in which the parts work."""
 
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, quantizer
+from nic import alpha, container, metadata, models, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE, QUALITY_STEPS
-from nic.errors import ChecksumError, InputError, ModelMismatch
+from nic.errors import InputError, ModelMismatch
 from nic.models import Model
 from nic.picture import Picture
-from nic.prior import GAIN_BITS, LATENT_BITS, LatentCode, Progress
-from nic.range_coder import PRECISION
-from nic.symbols import VALUE_MAX
-from nic.tables import SCALES, gaussian_bits, scale_levels
+from nic.prior import GAIN_BITS, LATENT_BITS, Progress
+from nic.streams import decode_tiles, encode_tiles, hyper
+from nic.tiles import Region, Tile
+
+LOST = 128
+"""Grey level of the pixels of a tile that was lost."""
 
 
 def encode(
@@ -47,18 +49,19 @@ def encode(
         raise InputError(f"lanes {lanes} is not one of {container.LANES}")
     extras = metadata.pack(picture)
     with _timed(report, "analysis"):
-        pixels, alpha_stream = _code_alpha(picture, alpha_quality, exact)
+        pixels, opacity = _visible(picture, alpha_quality, exact)
         v, z = _analyse(pixels, step, model)
-    z_hat = np.clip(quantizer.residual(z, 0.0), -VALUE_MAX, VALUE_MAX)
     with _timed(report, "latents"):
-        hyper_stream = model.prior.encode_z(z_hat)
-        y = model.prior.encode_y(v, z_hat, step, lanes, progress)
+        codes = encode_tiles(v, z, step, model, lanes, report is not None, progress)
+    streams = [{"H": code.hyper, "L": code.latents} for code in codes]
+    if opacity is not None:
+        for part, stream in zip(streams, _code_alpha(opacity)):
+            part["A"] = stream
     if report is not None:
-        report["hyper_bits"], report["latent_bits"] = 8 * len(hyper_stream), 8 * len(y.stream)
-        report["estimated_bits"] = _estimated_bits(z_hat, y, model)
-    streams = [("H", hyper_stream), ("L", y.stream)]
-    if alpha_stream is not None:
-        streams.append(("A", alpha_stream))
+        report["hyper_bits"] = sum(8 * len(code.hyper) for code in codes)
+        report["latent_bits"] = sum(8 * len(code.latents) for code in codes)
+        report["estimated_bits"] = sum(code.estimated_bits for code in codes)
+    chunks, latents_crc = tiles.pack([(s, c.latents_crc) for s, c in zip(streams, codes)])
     return container.write(
         fingerprint=model.fingerprint,
         quality_step=step,
@@ -66,55 +69,44 @@ def encode(
         lanes=lanes,
         width=picture.width,
         height=picture.height,
-        latents_crc=latents_crc(y.v_hat),
-        chunks=[*extras, *streams],
+        latents_crc=latents_crc,
+        chunks=[*extras, *chunks],
     )
 
 
 def decode(
     data: bytes,
     *,
+    crop: tuple[int, int, int, int] | None = None,
+    keep_going: bool = False,
     model: Model | None = None,
     report: dict | None = None,
     progress: Progress | None = None,
 ) -> Picture:
-    """Decode a .nic file; options as in `encode`.
+    """Decode a .nic file; further options as in `encode`.
 
-    Errors: FormatError, ChecksumError, UnsupportedVersion, ModelMismatch, LimitExceeded.
+    crop: x, y, width and height of the part wanted, in stored pixels: other tiles are left alone.
+    keep_going: of several tiles, fill damaged ones with gray and say so in a UserWarning, instead
+    of raising an error that names one. Errors: FormatError, ChecksumError, UnsupportedVersion,
+    ModelMismatch, LimitExceeded; InputError for a crop that is not within the image.
     """
     header, chunks = container.read(data)
     model = model or models.load()
-    v_hat = decode_latents(header, chunks, model, report, progress)
-    with _timed(report, "synthesis"):
-        pixels = _synthesise(v_hat, header, model)
-    opacity = alpha.decode(chunks["A"], *pixels.shape[:2]) if header.alpha else None
-    return Picture(pixels, opacity, **metadata.unpack(chunks))
-
-
-def decode_latents(
-    header: container.Header,
-    chunks: dict[str, bytes],
-    model: Model,
-    report: dict | None = None,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """The exact part of decoding: (h, w, M) int32 latents in LATENT_BITS, checked."""
-    if header.fingerprint != model.fingerprint:
-        raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
-    h, w = -(-header.height // LATENT_STRIDE), -(-header.width // LATENT_STRIDE)
+    _check_model(header, model)
+    area = _area(crop, header)
+    kept = metadata.unpack(chunks)
     with _timed(report, "latents"):
-        z_hat = model.prior.decode_z(chunks["H"], h, w)
-        v_hat = model.prior.decode_y(
-            chunks["L"], z_hat, header.quality_step, h, w, header.lanes, progress
-        )
-    if latents_crc(v_hat) != header.latents_crc:
-        raise ChecksumError("decoded latents do not match the file's checksum")
-    return v_hat
+        latents = _decode_latents(header, chunks, area, model, keep_going, progress)
+    with _timed(report, "synthesis"):
+        pixels = _synthesise(latents, area, header, model)
+        opacity = _decode_alpha(latents, area, header) if header.alpha else None
+    return Picture(pixels, opacity, **kept)
 
 
-def latents_crc(v_hat: np.ndarray) -> int:
-    """CRC-32 of the latents as little-endian int32 in the order row, column, channel."""
-    return zlib.crc32(np.ascontiguousarray(v_hat, "<i4"))
+def decode_latents(header: container.Header, chunks: dict[str, bytes], model: Model) -> np.ndarray:
+    """The exact part of decoding: all latents, (h, w, M) int32 in LATENT_BITS, checked."""
+    _check_model(header, model)
+    return _decode_latents(header, chunks, _area(None, header), model, False, None).v_hat
 
 
 def quality_step(quality: float) -> int:
@@ -132,54 +124,150 @@ def _percent(name: str, value: float) -> float:
     return number
 
 
-def _code_alpha(picture: Picture, quality: float, exact: bool) -> tuple[np.ndarray, bytes | None]:
-    """The pixels to code, and the alpha channel's stream, if anything is not opaque."""
+def _visible(picture: Picture, quality: float, exact: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """The pixels to code, and the alpha channel, if anything is not opaque."""
     quality, opacity = _percent("alpha quality", quality), picture.alpha
     if opacity is None or opacity.min() == alpha.OPAQUE:
         return picture.pixels, None
     opacity = alpha.coarsen(opacity, quality)
-    pixels = picture.pixels if exact else alpha.fill(picture.pixels, opacity > 0)
-    return pixels, alpha.encode(opacity)
+    return picture.pixels if exact else alpha.fill(picture.pixels, opacity > 0), opacity
 
 
 def _analyse(pixels: np.ndarray, step: int, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Pixels -> v (h, w, M) float32, latents in quantiser steps, and z (hz, wz, channels)."""
-    x = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-    x = _pad(x, LATENT_STRIDE).astype(np.float32) / 255 - np.float32(0.5)
-    s = model.config.s(step)
-    u = model.networks.analyse(x, s)
-    z = model.networks.hyper_analyse(_pad(u, HYPER_STRIDE), s)
-    return u * (model.prior.gains[step] * 2.0**-GAIN_BITS).astype(np.float32), z
+    h, w = tiles.grid(*pixels.shape[:2])
+    s, gain = model.config.s(step), _gain(step, model).astype(np.float32)
+    v = np.empty((h, w, model.config.M), np.float32)
+    z_size = tiles.size(hyper(tiles.whole(h, w)))
+    z = np.empty((*z_size, model.config.z_channels), np.float32)
+    for region in tiles.regions(h, w):
+        window = tiles.widened(region, model.networks.reach, h, w)
+        u = model.networks.analyse(_samples(pixels, window), s)[tiles.within(region, window)]
+        z[hyper(region)] = model.networks.hyper_analyse(_pad(u, HYPER_STRIDE), s)
+        v[region] = u * gain
+    return v, z
 
 
-def _synthesise(v_hat: np.ndarray, header: container.Header, model: Model) -> np.ndarray:
-    """Decoded latents -> pixels."""
-    step = header.quality_step
-    gain = model.prior.gains[step] * 2.0 ** (LATENT_BITS - GAIN_BITS)
-    u_hat = (v_hat / gain).astype(np.float32)
-    x_hat = model.networks.synthesise(u_hat, model.config.s(step))
-    x_hat = (x_hat[: header.height, : header.width] + np.float32(0.5)) * 255
-    if header.gray:
-        x_hat = x_hat.mean(axis=2)
-    return np.clip(np.rint(x_hat), 0, 255).astype(np.uint8)
+def _code_alpha(opacity: np.ndarray) -> Iterator[bytes]:
+    """A stream for each tile; of several tiles, an opaque one has none."""
+    regions = tiles.regions(*tiles.grid(*opacity.shape))
+    for region in regions:
+        part = opacity[tiles.scaled(region, LATENT_STRIDE)]
+        opaque = len(regions) > 1 and part.min() == alpha.OPAQUE
+        yield b"" if opaque else alpha.encode(part)
 
 
-def _estimated_bits(z_hat: np.ndarray, y: LatentCode, model: Model) -> float:
-    """Bits by the densities: of y by the Gaussian itself, of z by its tables' frequencies."""
-    # Few pairs of level and magnitude occur, so that each one's erfc is taken once.
-    pairs, counts = np.unique(
-        np.abs(y.residuals).astype(np.int64) * SCALES + y.levels, return_counts=True
-    )
-    scales = scale_levels()
-    bits_y = sum(
-        count * gaussian_bits(pair // SCALES, scales[pair % SCALES])
-        for pair, count in zip(pairs.tolist(), counts.tolist())
-    )
-    tables = model.prior.z_tables
-    symbols = np.clip(z_hat.reshape(-1, z_hat.shape[2]) - tables.lows, 0, tables.sizes).astype(int)
-    at = tables.starts[:-1] + symbols
-    bits_z = np.log2(2**PRECISION / (tables.cdfs[at + 1] - tables.cdfs[at])).sum()
-    return bits_y + float(bits_z)
+def _check_model(header: container.Header, model: Model) -> None:
+    if header.fingerprint != model.fingerprint:
+        raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
+
+
+def _area(crop: tuple[int, int, int, int] | None, header: container.Header) -> Region:
+    """The pixels wanted; InputError unless there are any, and all within the image."""
+    x, y, width, height = crop or (0, 0, header.width, header.height)
+    inside = 0 <= x < x + width <= header.width and 0 <= y < y + height <= header.height
+    if not inside:
+        raise InputError(
+            f"crop {x},{y},{width},{height} is not within the {header.width}x{header.height} image"
+        )
+    return slice(y, y + height), slice(x, x + width)
+
+
+class Latents(NamedTuple):
+    """Decoded latents of a part of an image."""
+
+    region: Region
+    v_hat: np.ndarray
+    """(h, w, M) int32 in LATENT_BITS; 0 in tiles that were lost."""
+    tiles: list[Tile]
+    """Those that were decoded."""
+
+
+def _decode_latents(
+    header: container.Header,
+    chunks: dict[str, bytes],
+    area: Region,
+    model: Model,
+    keep_going: bool,
+    progress: Progress | None,
+) -> Latents:
+    """Latents of all that an area of pixels depends on."""
+    h, w = tiles.grid(header.height, header.width)
+    region = tiles.widened(_latents_of(area), model.networks.reach, h, w)
+    wanted = [
+        tile
+        for tile in tiles.unpack(header, chunks)
+        if not tiles.is_empty(tiles.overlap(tile.region, region))
+    ]
+    keep_going = keep_going and header.tiles > 1
+    latents = Latents(region, np.zeros((*tiles.size(region), model.config.M), np.int32), [])
+    for tile, v_hat in decode_tiles(wanted, header, model, keep_going, progress):
+        common = tiles.overlap(tile.region, region)
+        target = tiles.within(common, region)
+        latents.v_hat[target] = v_hat[tiles.within(common, tile.region)]
+        latents.tiles.append(tile)
+    return latents
+
+
+def _decode_alpha(latents: Latents, area: Region, header: container.Header) -> np.ndarray:
+    """The alpha channel of an area of pixels; opaque where a tile was lost."""
+    opacity = np.full(tiles.size(area), alpha.OPAQUE, np.uint8)
+    whole = tiles.whole(header.height, header.width)
+    for tile in latents.tiles:
+        place = tiles.overlap(tiles.scaled(tile.region, LATENT_STRIDE), whole)
+        common = tiles.overlap(place, area)
+        if not tiles.is_empty(common) and (tile.streams["A"] or header.tiles == 1):
+            part = alpha.decode(tile.streams["A"], *tiles.size(place))
+            opacity[tiles.within(common, area)] = part[tiles.within(common, place)]
+    return opacity
+
+
+def _synthesise(
+    latents: Latents, area: Region, header: container.Header, model: Model
+) -> np.ndarray:
+    """Decoded latents -> the pixels of an area."""
+    s, networks = model.config.s(header.quality_step), model.networks
+    gain = _gain(header.quality_step, model) * 2.0**LATENT_BITS
+    grid = tiles.grid(header.height, header.width)
+    decoded = [tile.region for tile in latents.tiles]
+    pixels = np.empty(tiles.size(area) + (() if header.gray else (3,)), np.uint8)
+    for core in tiles.regions(*grid):
+        common = tiles.overlap(tiles.scaled(core, LATENT_STRIDE), area)
+        if tiles.is_empty(common):
+            continue
+        if core not in decoded:
+            pixels[tiles.within(common, area)] = LOST
+            continue
+        window = tiles.widened(_latents_of(common), networks.reach, *grid)
+        u_hat = (latents.v_hat[tiles.within(window, latents.region)] / gain).astype(np.float32)
+        x_hat = networks.synthesise(u_hat, s)
+        x_hat = x_hat[tiles.within(common, tiles.scaled(window, LATENT_STRIDE))]
+        pixels[tiles.within(common, area)] = _grey_levels(x_hat, header.gray)
+    return pixels
+
+
+def _samples(pixels: np.ndarray, window: Region) -> np.ndarray:
+    """The pixels of a region of latents as g_a wants them: (H, W, 3) float32, -0.5..0.5, the last
+    row and column repeated up to whole latents."""
+    x = _pad(np.atleast_3d(pixels[tiles.scaled(window, LATENT_STRIDE)]), LATENT_STRIDE)
+    x = x.astype(np.float32) / 255 - np.float32(0.5)
+    return x if x.shape[2] == 3 else np.repeat(x, 3, axis=2)
+
+
+def _grey_levels(x_hat: np.ndarray, gray: bool) -> np.ndarray:
+    """What g_s gives, (H, W, 3), as uint8 (H, W, 3) or, gray, (H, W)."""
+    x_hat = (x_hat + np.float32(0.5)) * 255
+    return np.clip(np.rint(x_hat.mean(axis=2) if gray else x_hat), 0, 255).astype(np.uint8)
+
+
+def _gain(step: int, model: Model) -> np.ndarray:
+    """(M,) from whitened latents to quantiser steps."""
+    return model.prior.gains[step] * 2.0**-GAIN_BITS
+
+
+def _latents_of(area: Region) -> Region:
+    """The latents that an area of pixels lies on."""
+    return tuple(slice(r.start // LATENT_STRIDE, -(-r.stop // LATENT_STRIDE)) for r in area)
 
 
 def _pad(grid: np.ndarray, multiple: int) -> np.ndarray:

@@ -20,7 +20,11 @@ MAX_PIXELS = 2**27
 MAX_HEADER_SIZE = 512
 """Bytes of a file that hold any header whole: all that `read_header` needs."""
 
+TILE_SIDE = 1024
+"""Pixels of a tile in each direction, but for those at an image's right and lower edge."""
+
 CHUNKS = {
+    "T": "table of tiles",
     "H": "hyperlatents, range coded",
     "L": "latents, range coded",
     "A": "alpha channel, lossless WebP",
@@ -31,6 +35,9 @@ CHUNKS = {
 """Chunk types this reader knows. Upper case: critical; lower case: ancillary."""
 
 REQUIRED = "HL"
+TILED = "HLA"
+"""Chunks in which each tile has its part; of several tiles, each with a checksum of its own."""
+
 CRC_SIZE = 4
 LANES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -195,6 +202,10 @@ class Header:
         return "A" in dict(self.chunks)
 
     @property
+    def tiles(self) -> int:
+        return -(-self.width // TILE_SIDE) * -(-self.height // TILE_SIDE)
+
+    @property
     def size(self) -> int:
         """Bytes of the header with its CRC."""
         return len(_pack(self))
@@ -230,8 +241,8 @@ def write(
         chunks=tuple((kind, len(data)) for kind, data in chunks),
     )
     _validate(header)
-    body = b"".join(data for _, data in chunks)
-    return _pack(header) + body + _crc(body)
+    parts = [data for _, data in chunks]
+    return b"".join([_pack(header), *parts, _data_crc(dict(chunks))])
 
 
 def read_header(data: bytes) -> Header:
@@ -251,22 +262,22 @@ def read_header(data: bytes) -> Header:
 
 
 def read(data: bytes) -> tuple[Header, dict[str, bytes]]:
-    """The header and the chunks' bytes by type, every byte of the file verified.
+    """The header and the chunks' bytes by type.
 
-    Raises as `read_header`; FormatError also for a file cut short and for bytes after its end.
+    Every byte is verified, but for the data of several tiles: see `nic.tiles`. Raises as
+    `read_header`; FormatError also for a file cut short and for bytes after its end.
     """
     header = read_header(data)
     if len(data) < header.file_size:
         raise FormatError(f"the file ends early, it needs {header.file_size} bytes", len(data))
     if len(data) > header.file_size:
         raise FormatError("bytes after the end of the file", header.file_size)
-    body = data[header.size : -CRC_SIZE]
-    if data[-CRC_SIZE:] != _crc(body):
-        raise ChecksumError("the file is damaged: the checksum of its data does not match")
-    chunks, at = {}, 0
+    chunks, at = {}, header.size
     for kind, size in header.chunks:
-        chunks[kind] = body[at : at + size]
+        chunks[kind] = data[at : at + size]
         at += size
+    if data[at:] != _data_crc(chunks):
+        raise ChecksumError("the file is damaged: the checksum of its data does not match")
     return header, chunks
 
 
@@ -286,11 +297,21 @@ def describe(header: Header) -> list[tuple[str, str, str]]:
         rows.append((f.name, show(getattr(header, f.name)), f.metadata["meaning"]))
     for kind, size in header.chunks:
         rows.append((f"chunk {kind}", f"{size} bytes", CHUNKS.get(kind, "unknown, skipped")))
+    if header.tiles > 1:
+        rows.append(("tiles", str(header.tiles), f"of {TILE_SIDE}x{TILE_SIDE} pixels or less"))
     return rows
 
 
 def _crc(data: bytes) -> bytes:
     return zlib.crc32(data).to_bytes(CRC_SIZE, "big")
+
+
+def _data_crc(chunks: dict[str, bytes]) -> bytes:
+    crc = 0
+    for kind, data in chunks.items():
+        if not ("T" in chunks and kind in TILED):
+            crc = zlib.crc32(data, crc)
+    return crc.to_bytes(CRC_SIZE, "big")
 
 
 def _pack(header: Header) -> bytes:
@@ -312,3 +333,7 @@ def _validate(header: Header) -> None:
     for kind in REQUIRED:
         if kind not in kinds:
             raise FormatError(f"chunk {kind} is missing")
+    if header.tiles > 1 and "T" not in kinds:
+        raise FormatError("chunk T is missing")
+    if header.tiles == 1 and "T" in kinds:
+        raise FormatError("chunk T in an image of one tile")

@@ -48,7 +48,7 @@ class Networks:
         """g_a: pixels -0.5..0.5, (H, W, 3), sides multiples of 16 -> u (H / 16, W / 16, M)."""
         h, w = x.shape[0] // LATENT_STRIDE, x.shape[1] // LATENT_STRIDE
         u = np.empty((h, w, self.config.M), np.float32)
-        for core, window, inner in windows(h, w, self._reach):
+        for core, window, inner in windows(h, w, self.reach):
             u[core] = self._analyse(x[_pixels(window)], s)[inner]
         return u
 
@@ -56,12 +56,12 @@ class Networks:
         """g_s: decoded u (h, w, M) -> pixels (16 h, 16 w, 3), not yet clipped to -0.5..0.5."""
         h, w, _ = u_hat.shape
         x_hat = np.empty((h * LATENT_STRIDE, w * LATENT_STRIDE, 3), np.float32)
-        for core, window, inner in windows(h, w, self._reach):
+        for core, window, inner in windows(h, w, self.reach):
             x_hat[_pixels(core)] = self._synthesise(u_hat[window], s)[_pixels(inner)]
         return x_hat
 
     @property
-    def _reach(self) -> int:
+    def reach(self) -> int:
         """Latent positions that a network sees beyond its own, in each direction."""
         # A block reaches one position of its grid, and so does the layer between the grids.
         return self.config.coarse_blocks + (self.config.fine_blocks + 2) // 2

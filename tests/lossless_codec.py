@@ -24,8 +24,9 @@ def encode(picture, quality, *, model=None, report=None, progress=None, **option
     progress(1, 2)
     progress(2, 2)
     data = zlib.compress(picture.pixels.tobytes())
-    report["bits"] = {"latents": 8 * len(data), "estimated": 8.0 * len(data)}
-    report["seconds"] = {"analysis": 0.125}
+    if report is not None:
+        report["bits"] = {"latents": 8 * len(data), "estimated": 8.0 * len(data)}
+        report["seconds"] = {"analysis": 0.125}
     alpha = [] if picture.alpha is None else [("A", picture.alpha.tobytes())]
     return container.write(
         [*metadata.pack(picture), ("H", b""), ("L", data), *alpha],
@@ -39,7 +40,7 @@ def encode(picture, quality, *, model=None, report=None, progress=None, **option
     )
 
 
-def decode(data, *, model=None, report=None, progress=None) -> Picture:
+def decode(data, *, model=None, report=None, progress=None, **options) -> Picture:
     header, chunks = container.read(data)
     pixels = np.frombuffer(zlib.decompress(chunks["L"]), np.uint8)
     size = header.height, header.width

@@ -45,15 +45,24 @@ def decode(data: bytes, weights: bytes) -> Decoded:
     if hashlib.sha256(weights).digest()[:8] != header.fingerprint:
         raise error("model", "the model at hand does not have the fingerprint")
     model = Model(weights)
-    h, w = -(-header.height // 16), -(-header.width // 16)
-    z_hat = decode_hyperlatents(model, chunks["H"], -(-h // 4), -(-w // 4))
-    psi = hyper_features(model, z_hat)
-    v_hat = decode_latents(model, header, chunks["L"], psi[:h, :w])
-    if crc32(v_hat.astype("<i4").tobytes()) != header.latents_crc:
-        raise error("checksum", "the decoded latents do not match latents_crc")
-    alpha = decode_alpha(chunks["A"], header) if "A" in chunks else None
     metadata = {kind: inflate(chunks[kind]) for kind in "cex" if kind in chunks}
+    tiles = read_tiles(header, chunks)
+    v_hat = np.zeros((-(-header.height // 16), -(-header.width // 16), model.M), np.int64)
+    for tile in tiles:
+        latents = decode_tile(model, header, tile)
+        v_hat[tile.top : tile.top + tile.h, tile.left : tile.left + tile.w] = latents
+    alpha = decode_alpha(tiles, header) if "A" in chunks else None
     return Decoded(v_hat, synthesise(model, header, v_hat), alpha, metadata)
+
+
+def decode_tile(model: Model, header: Header, tile: Tile) -> np.ndarray:
+    """Latents of one tile, (h, w, M)."""
+    z_hat = decode_hyperlatents(model, tile.parts["H"], -(-tile.h // 4), -(-tile.w // 4))
+    psi = hyper_features(model, z_hat)
+    v_hat = decode_latents(model, header, tile.parts["L"], psi[: tile.h, : tile.w])
+    if crc32(v_hat.astype("<i4").tobytes()) != tile.latents_crc:
+        raise error("checksum", "the decoded latents do not match latents_crc")
+    return v_hat
 
 
 # File layout
@@ -77,9 +86,9 @@ def read_file(data: bytes) -> tuple[Header, dict[str, bytes]]:
     header, lengths = read_header(source)
     if source.position + sum(lengths.values()) + 4 != len(data):
         raise error("format", "the file is not as long as header, chunks and data CRC together")
-    start = source.position
     chunks = {kind: source.take(length) for kind, length in lengths.items()}
-    if crc32(data[start : source.position]) != source.integer(4):
+    covered = [d for kind, d in chunks.items() if "T" not in chunks or kind not in "HLA"]
+    if crc32(b"".join(covered)) != source.integer(4):
         raise error("checksum", "the data CRC does not match")
     return header, chunks
 
@@ -106,10 +115,12 @@ def read_header(source: Source) -> tuple[Header, dict[str, int]]:
         raise error("format", "width or height is 0")
     if max(width, height) > 65535 or width * height > 2**27:
         raise error("limit", "width, height or their product exceeds its limit")
-    if any(kind.isupper() and kind not in "HLA" for kind in lengths):
+    if any(kind.isupper() and kind not in "THLA" for kind in lengths):
         raise error("version", "a critical chunk is unknown")
     if "H" not in lengths or "L" not in lengths:
         raise error("format", "H or L is missing")
+    if ("T" in lengths) != (width > 1024 or height > 1024):
+        raise error("format", "T is missing, or there with one tile")
     gray, lanes = bool(flags & 1), 1 << (flags >> 1 & 7)
     return Header(fingerprint, quality_step, gray, lanes, width, height, latents_crc), lengths
 
@@ -125,6 +136,43 @@ def read_table_of_chunks(source: Source) -> dict[str, int]:
             raise error("format", "a chunk type is no letter, or occurs twice")
         lengths[kind] = source.varint()
     return lengths
+
+
+class Tile(NamedTuple):
+    """One tile: its place and size in latents, its part of H, L and A, CRC of its latents."""
+
+    top: int
+    left: int
+    h: int
+    w: int
+    parts: dict[str, bytes]
+    latents_crc: int
+
+
+def read_tiles(header: Header, chunks: dict[str, bytes]) -> list[Tile]:
+    """Section "Tiles"."""
+    h, w = -(-header.height // 16), -(-header.width // 16)
+    kinds = [kind for kind in "HLA" if kind in chunks]
+    if "T" not in chunks:
+        return [Tile(0, 0, h, w, {kind: chunks[kind] for kind in kinds}, header.latents_crc)]
+    places = [(top, left) for top in range(0, h, 64) for left in range(0, w, 64)]
+    table = Source(chunks["T"])
+    entries = [([table.varint() for _ in kinds], table.take(4), table.integer(4)) for _ in places]
+    if table.position != len(table.data):
+        raise error("format", "the table of tiles is too long")
+    if crc32(b"".join(crc for _, crc, _ in entries)) != header.latents_crc:
+        raise error("checksum", "the table of tiles does not match latents_crc")
+    sources = {kind: Source(chunks[kind]) for kind in kinds}
+    tiles = []
+    for (top, left), (sizes, latents_crc, data_crc) in zip(places, entries):
+        parts = {kind: sources[kind].take(size) for kind, size in zip(kinds, sizes)}
+        if crc32(b"".join(parts.values())) != data_crc:
+            raise error("checksum", "the data of a tile do not match their CRC")
+        size = min(64, h - top), min(64, w - left)
+        tiles.append(Tile(top, left, *size, parts, int.from_bytes(latents_crc, "big")))
+    if any(source.position != len(source.data) for source in sources.values()):
+        raise error("format", "the table of tiles does not fit a chunk")
+    return tiles
 
 
 class Source:
@@ -449,12 +497,22 @@ def block(model: Model, name: str, x: np.ndarray) -> np.ndarray:
 # Alpha and metadata
 
 
-def decode_alpha(chunk: bytes, header: Header) -> np.ndarray:
+def decode_alpha(tiles: list[Tile], header: Header) -> np.ndarray:
     """Section "Alpha": uint8 (height, width)."""
+    alpha = np.full((header.height, header.width), 255, np.uint8)
+    for tile in tiles:
+        area = alpha[16 * tile.top :, 16 * tile.left :][: 16 * tile.h, : 16 * tile.w]
+        if tile.parts["A"] or len(tiles) == 1:
+            area[:] = decode_webp(tile.parts["A"], *area.shape)
+    return alpha
+
+
+def decode_webp(chunk: bytes, height: int, width: int) -> np.ndarray:
+    """Green of a lossless WebP bitstream of that size."""
     size = int.from_bytes(chunk[1:5], "little")
-    width, height = (size & 0x3FFF) + 1, (size >> 14 & 0x3FFF) + 1
-    if len(chunk) < 5 or chunk[0] != 0x2F or (width, height) != (header.width, header.height):
-        raise error("format", "the alpha channel is no lossless WebP of the image's size")
+    found = (size >> 14 & 0x3FFF) + 1, (size & 0x3FFF) + 1
+    if len(chunk) < 5 or chunk[0] != 0x2F or found != (height, width):
+        raise error("format", "the alpha channel is no lossless WebP of the tile's size")
     webp = b"WEBPVP8L" + len(chunk).to_bytes(4, "little") + chunk + bytes(len(chunk) % 2)
     try:
         image = Image.open(io.BytesIO(b"RIFF" + len(webp).to_bytes(4, "little") + webp))

@@ -460,6 +460,27 @@ def test_round_trip(model, tmp_path, monkeypatch, photo, capsys, mode):
     assert psnr > 25 and f"PSNR {psnr:.2f} dB" in report and "bits" in report
 
 
+def test_crops_and_damaged_tiles(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.resize(np.arange(200, dtype=np.uint8), (16, 1100))).save("wide.png")
+    assert cli.main(["encode", "wide.png", "-q", "40"]) == 0
+    assert cli.main(["decode", "wide.nic", "--crop", "1000,4,50,10", "-o", "part.png"]) == 0
+    assert cli.main(["decode", "wide.nic", "-o", "whole.png"]) == 0
+    part, whole = read("part.png").astype(int), read("whole.png")
+    assert np.abs(part - whole[4:14, 1000:1050]).max() <= 1
+    for wrong in ("1000,4,500,10", "1,2,3", "a,b,c,d"):
+        assert cli.main(["decode", "wide.nic", f"--crop={wrong}", "-o", "no.png"]) == 2
+    data = bytearray(Path("wide.nic").read_bytes())
+    data[-5] ^= 1  # the last byte of the last tile
+    Path("damaged.nic").write_bytes(data)
+    capsys.readouterr()
+    assert cli.main(["info", "damaged.nic"]) == cli.main(["decode", "damaged.nic"]) == 4
+    assert capsys.readouterr().err.count("the file is damaged: tile 1 (from x 1024, y 0)") == 2
+    assert cli.main(["decode", "damaged.nic", "--keep-going"]) == 0
+    assert "nic: warning: tile 1 (from x 1024, y 0) is damaged" in capsys.readouterr().err
+    assert (read("damaged.png")[:, 1024:] == 128).all()
+
+
 def test_version_names_the_model_and_the_device(model, capsys):
     assert cli.main(["--version"]) == 0
     text = capsys.readouterr().out

@@ -72,7 +72,7 @@ def test_handmade_files_are_sound():
 
 def test_a_typical_photo_spends_at_most_40_bytes_on_the_container():
     chunks = [("H", bytes(1500)), ("L", bytes(120_000))]
-    data = write(chunks, width=6000, height=4000)
+    data = write(chunks, width=1024, height=768)
     assert len(data) - 121_500 <= 40
 
 
@@ -93,6 +93,8 @@ headers = st.fixed_dictionaries(
 @given(headers, st.binary(max_size=300), st.binary(max_size=300), st.booleans())
 def test_every_field_survives(values, hyper, latents, swapped):
     chunks = [("H", hyper), ("L", latents)]
+    if values["width"] > 1024 or values["height"] > 1024:
+        chunks.append(("T", b"table"))
     if swapped:
         chunks.reverse()
     data = container.write(chunks, **values)
@@ -101,7 +103,7 @@ def test_every_field_survives(values, hyper, latents, swapped):
     assert list(found.items()) == chunks
     assert header.chunks == tuple((kind, len(d)) for kind, d in chunks)
     assert header.file_size == len(data)
-    assert header.size == len(data) - len(hyper) - len(latents) - 4
+    assert header.size == len(data) - sum(len(part) for _, part in chunks) - 4
 
 
 @settings(deadline=None)
@@ -255,12 +257,37 @@ def test_zero_and_absurd_sizes(width, height, error):
 
 
 def test_the_largest_image():
-    assert container.read_header(write(width=2**14, height=2**13)).height == 2**13
+    chunks = [("T", b""), *CHUNKS]
+    assert container.read_header(write(chunks, width=2**14, height=2**13)).height == 2**13
     for width, height in [(2**14, 2**13 + 1), (65536, 1), (1, 65536)]:
         with pytest.raises(LimitExceeded):
-            write(width=width, height=height)
+            write(chunks, width=width, height=height)
         with pytest.raises(LimitExceeded):
             container.check_size(width, height)
+
+
+def test_several_tiles_need_a_table_and_one_has_none():
+    with_table = [("T", b""), *CHUNKS]
+    for width, height, tiles in [(1024, 1024, 1), (1025, 1, 2), (3000, 2048, 6)]:
+        right, wrong = (CHUNKS, with_table) if tiles == 1 else (with_table, CHUNKS)
+        header = container.read_header(write(right, width=width, height=height))
+        assert header.tiles == tiles
+        with pytest.raises(FormatError, match="chunk T"):
+            write(wrong, width=width, height=height)
+
+
+def test_the_data_checksum_leaves_out_the_data_of_tiles():
+    chunks = [("x", b"note"), ("T", b"table"), ("H", b"h"), ("A", b"a"), ("L", b"l")]
+    data = write(chunks, width=1025)
+    assert data[-4:] == crc(b"notetable")
+    for offset, whole in [(-5, True), (-6, True), (-7, True), (-8, False), (-13, False)]:
+        damaged = bytearray(data)
+        damaged[offset] ^= 1
+        if whole:
+            assert container.read(bytes(damaged))[1]["T"] == b"table"
+        else:
+            with pytest.raises(ChecksumError, match="data"):
+                container.read(bytes(damaged))
 
 
 def test_description_names_every_field_and_chunk():

@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_count, help="threads of nic's matrix products (default: one a processor)"
     )
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="MP",
+        help="instead, measure the peak memory of coding an image of MP million pixels",
+    )
 
 
 def _count(text: str) -> int:
@@ -44,6 +50,8 @@ def _count(text: str) -> int:
 
 def main(args: argparse.Namespace) -> int:
     """Run `nic bench`; returns the exit code."""
+    if args.memory:
+        return _print_memory(args.memory)
     require("eval", "scipy", "rich")
     from PIL import Image
     from rich.console import Console
@@ -68,6 +76,15 @@ def main(args: argparse.Namespace) -> int:
     for direction, seconds in stages.items():
         parts = ", ".join(f"{stage} {value:.3f} s" for stage, value in seconds.items())
         console.print(f"nic {direction}: {parts}")
+    return 0
+
+
+def _print_memory(megapixels: float) -> int:
+    from nic.evaluation.memory import measure
+
+    print(f"{megapixels:g} million pixels, quality 50, one process each")
+    for peak in measure(megapixels, PHOTO):
+        print(f"nic {peak.task}: {peak.gigabytes:.2f} GB at most, {peak.seconds:.0f} s")
     return 0
 
 

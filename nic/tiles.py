@@ -1,0 +1,171 @@
+"""Large images in tiles: squares of latents, each with streams and checksums of its own.
+
+A tile decodes alone, and damage to one leaves the others whole. A region is a pair of slices, rows
+and columns, of the image's latents or of its pixels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from nic.config import LATENT_STRIDE
+from nic.container import CRC_SIZE, TILE_SIDE, TILED, Header, read_varint, write_varint
+from nic.errors import ChecksumError, FormatError
+
+SIDE = TILE_SIDE // LATENT_STRIDE
+"""Latent positions of a tile in each direction."""
+
+Region = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of a file."""
+
+    name: str
+    region: Region
+    """Its latents."""
+    streams: dict[str, bytes]
+    """By the type of the chunk they are in: hyperlatents, latents, alpha where there is any."""
+    latents_crc: int
+    data_crc: int | None
+    """CRC-32 of the streams; None where the file's own covers them."""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the streams are not those that were written."""
+        return self.data_crc is not None and _crc(*self.streams.values()) != self.data_crc
+
+
+def grid(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of latents of an image of that many pixels."""
+    return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
+
+
+def whole(h: int, w: int) -> Region:
+    """All of h rows and w columns."""
+    return slice(0, h), slice(0, w)
+
+
+def regions(h: int, w: int) -> list[Region]:
+    """The tiles of an h x w grid of latents, row by row."""
+    return [
+        (slice(top, min(top + SIDE, h)), slice(left, min(left + SIDE, w)))
+        for top in range(0, h, SIDE)
+        for left in range(0, w, SIDE)
+    ]
+
+
+def widened(region: Region, margin: int, h: int, w: int) -> Region:
+    """A region and what lies up to `margin` around it within an h x w grid."""
+    return tuple(
+        slice(max(0, r.start - margin), min(r.stop + margin, size))
+        for r, size in zip(region, (h, w))
+    )
+
+
+def overlap(a: Region, b: Region) -> Region:
+    """What two regions share; its sides are 0 or negative where that is nothing."""
+    return tuple(slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b))
+
+
+def size(region: Region) -> tuple[int, int]:
+    """Rows and columns."""
+    return tuple(r.stop - r.start for r in region)
+
+
+def is_empty(region: Region) -> bool:
+    return any(r.start >= r.stop for r in region)
+
+
+def within(region: Region, outer: Region) -> Region:
+    """A region counted from the corner of one that contains it."""
+    return tuple(slice(r.start - o.start, r.stop - o.start) for r, o in zip(region, outer))
+
+
+def scaled(region: Region, factor: int) -> Region:
+    """Of latents in pixels, for instance."""
+    return tuple(slice(r.start * factor, r.stop * factor) for r in region)
+
+
+def pack(tiles: Sequence[tuple[dict[str, bytes], int]]) -> tuple[list[tuple[str, bytes]], int]:
+    """Of each tile its streams, by types that are the same for all, and the CRC of its latents ->
+    chunks, and what stands in the header for `latents_crc`."""
+    if len(tiles) == 1:
+        [(streams, latents_crc)] = tiles
+        return list(streams.items()), latents_crc
+    table, crcs = bytearray(), b""
+    for streams, latents_crc in tiles:
+        table += b"".join(write_varint(len(data)) for data in streams.values())
+        table += _pack_crc(latents_crc) + _pack_crc(_crc(*streams.values()))
+        crcs += _pack_crc(latents_crc)
+    joined = [(kind, b"".join(streams[kind] for streams, _ in tiles)) for kind in tiles[0][0]]
+    return [("T", bytes(table)), *joined], _crc(crcs)
+
+
+def unpack(header: Header, chunks: Mapping[str, bytes]) -> list[Tile]:
+    """The tiles of a file, their data not yet checked.
+
+    Raises FormatError or ChecksumError where the table of tiles is not that of the file.
+    """
+    kinds = [kind for kind in TILED if kind in chunks]
+    places = regions(*grid(header.height, header.width))
+    if "T" not in chunks:
+        streams = {kind: chunks[kind] for kind in kinds}
+        return [Tile("the image", places[0], streams, header.latents_crc, None)]
+    entries = _read_table(chunks["T"], len(kinds), len(places))
+    if _crc(*(_pack_crc(latents_crc) for _, latents_crc, _ in entries)) != header.latents_crc:
+        raise ChecksumError("the table of tiles does not match the header's checksum")
+    parts = {}
+    for kind, sizes in zip(kinds, zip(*(sizes for sizes, _, _ in entries))):
+        ends = list(accumulate(sizes, initial=0))
+        if ends[-1] != len(chunks[kind]):
+            raise FormatError(f"the table of tiles does not fit chunk {kind}")
+        parts[kind] = [chunks[kind][a:b] for a, b in pairwise(ends)]
+    return [
+        Tile(_name(n, region), region, {kind: parts[kind][n] for kind in kinds}, *crcs)
+        for n, (region, (_, *crcs)) in enumerate(zip(places, entries))
+    ]
+
+
+def _read_table(table: bytes, kinds: int, count: int) -> list[tuple[list[int], int, int]]:
+    """Of every tile the sizes of its streams, CRC of its latents, CRC of its data."""
+    entries, at = [], 0
+    for _ in range(count):
+        sizes = []
+        for _ in range(kinds):
+            size, at = read_varint(table, at)
+            sizes.append(size)
+        middle, end = at + CRC_SIZE, at + 2 * CRC_SIZE
+        crcs = int.from_bytes(table[at:middle], "big"), int.from_bytes(table[middle:end], "big")
+        entries.append((sizes, *crcs))
+        at = end
+    if at != len(table):
+        raise FormatError("the table of tiles is too short or too long")
+    return entries
+
+
+def verify(tiles: Iterable[Tile]) -> None:
+    """ChecksumError that names every damaged tile."""
+    damaged = [tile.name for tile in tiles if tile.damaged]
+    if damaged:
+        raise ChecksumError(f"the file is damaged: {', '.join(damaged)}")
+
+
+def _name(number: int, region: Region) -> str:
+    y, x = scaled(region, LATENT_STRIDE)
+    return f"tile {number} (from x {x.start}, y {y.start})"
+
+
+def _pack_crc(crc: int) -> bytes:
+    return crc.to_bytes(CRC_SIZE, "big")
+
+
+def _crc(*parts: bytes) -> int:
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return crc
