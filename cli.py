@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nic import arguments, files
+from nic.effort import DEFAULT_EFFORT
 from nic.errors import InputError, NicError, OutputError
 
 if TYPE_CHECKING:
@@ -69,14 +70,30 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="default: IN with the extension .nic, beside it"
     )
-    parser.add_argument(
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
         "-q",
         "--quality",
         type=arguments.quality,
-        default=50.0,
         metavar="Q",
-        help="0 (smallest file) to 100 (best picture), any real number (default: %(default)g)",
+        help="0 (smallest file) to 100 (best picture), any real number (default: 50)",
     )
+    target.add_argument(
+        "--size",
+        type=arguments.size,
+        metavar="BYTES",
+        help="largest size of the file, such as 50k or 1.5M (k: 1000 bytes); at most 1%% is unused",
+    )
+    target.add_argument(
+        "--bpp", type=arguments.positive, metavar="BITS", help="the same, in bits per pixel"
+    )
+    target.add_argument(
+        "--psnr",
+        type=arguments.positive,
+        metavar="DB",
+        help="PSNR of the result, met within 0.05 dB",
+    )
+    arguments.add_effort(parser)
     parser.add_argument(
         "--alpha-quality",
         type=arguments.quality,
@@ -173,6 +190,10 @@ def encode(args: argparse.Namespace) -> None:
         data = codec.encode(
             picture,
             args.quality,
+            size=args.size,
+            bpp=args.bpp,
+            psnr=args.psnr,
+            effort=DEFAULT_EFFORT if args.effort is None else args.effort,
             alpha_quality=args.alpha_quality,
             exact=args.exact,
             model=model,

@@ -51,7 +51,7 @@ __all__ = [
 
 def encode(
     image: Image.Image | np.ndarray,
-    quality: float = 50.0,
+    quality: float | None = None,
     *,
     strip: bool = False,
     frame: int | None = None,
@@ -61,9 +61,10 @@ def encode(
 
     image: a Pillow image of any mode, with metadata in `info` as Pillow's readers leave it there,
     or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic file cannot hold, such as 16 bits a
-    channel, is lost with a `UserWarning`. quality: 0..100; strip: drop metadata, having turned
-    the picture upright and its colours to sRGB; frame: which of several to take, counted from 0.
-    `options` are those of `nic.codec.encode`. Errors: InputError, LimitExceeded.
+    channel, is lost with a `UserWarning`. quality: 0..100, 50 by default; strip: drop metadata,
+    having turned the picture upright and its colours to sRGB; frame: which of several to take,
+    counted from 0. `options` are those of `nic.codec.encode`, such as `size`, `psnr` and `effort`.
+    Errors: InputError, LimitExceeded.
     """
     import warnings
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from nic.effort import DEFAULT_EFFORT, EFFORTS
+
 
 def quality(text: str) -> float:
     """A real number 0..100."""
@@ -21,3 +23,36 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def positive(text: str) -> float:
+    """A real number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def size(text: str) -> int:
+    """A number of bytes, such as 800, 50k or 1.5M."""
+    factor = {"k": 1000, "M": 1000**2}.get(text[-1:], 1)
+    value = int(positive(text[:-1] if factor > 1 else text) * factor)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than a byte")
+    return value
+
+
+def add_effort(parser: argparse.ArgumentParser) -> None:
+    """Declare --effort; None where it is not given."""
+    parser.add_argument(
+        "-e",
+        "--effort",
+        type=int,
+        choices=EFFORTS,
+        metavar="E",
+        help="0 (fastest) to 9 (smallest file); 4 and up take seconds to minutes and need PyTorch"
+        f" (default: {DEFAULT_EFFORT})",
+    )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, tiles
-from nic.config import HYPER_STRIDE, LATENT_STRIDE, QUALITY_STEPS
+from nic import alpha, container, metadata, models, targets, tiles
+from nic.config import LATENT_STRIDE, QUALITY_STEPS
+from nic.effort import DEFAULT_EFFORT, check_effort
+from nic.encoder import Encoder
 from nic.errors import InputError, ModelMismatch
 from nic.models import Model
 from nic.picture import Picture
-from nic.prior import GAIN_BITS, LATENT_BITS, Progress
-from nic.streams import decode_tiles, encode_tiles, hyper
+from nic.prior import LATENT_BITS, Progress
+from nic.samples import grey_levels
+from nic.streams import TileCode, decode_tiles
 from nic.tiles import Region, Tile
 
 LOST = 128
@@ -24,8 +28,12 @@ LOST = 128
 
 def encode(
     picture: Picture,
-    quality: float,
+    quality: float | None = None,
     *,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
+    effort: int = DEFAULT_EFFORT,
     alpha_quality: float = 100.0,
     exact: bool = False,
     model: Model | None = None,
@@ -35,43 +43,94 @@ def encode(
 ) -> bytes:
     """Encode a picture to the bytes of a .nic file.
 
-    quality: 0..100, higher is better; alpha_quality: the same for transparency, lossless at 100;
-    exact: keep the colours of wholly transparent pixels, which are otherwise replaced by what
-    costs least; lanes: range-coder substreams, a power of two up to 128. Errors: InputError,
-    LimitExceeded.
+    quality: 0..100, higher is better, 50 by default; or instead of it `size`, in bytes, or `bpp`,
+    bits per pixel: the file is at most that large and at most 1 % smaller; or `psnr`, in dB, which
+    the file has within 0.05. effort: 0..9, see `effort.py`. alpha_quality: 0..100 for transparency,
+    lossless at 100; exact: keep the colours of wholly transparent pixels, which are otherwise
+    replaced by what costs least; lanes: range-coder substreams, a power of two up to 128. Errors:
+    InputError, also for a target that this picture cannot meet; LimitExceeded.
 
     A `report` dict receives seconds by stage and the estimated and real numbers of bits;
     `progress` is called with (steps done, steps in all) as the latents are coded.
     """
+    if sum(target is not None for target in (quality, size, bpp, psnr)) > 1:
+        raise InputError("only one of quality, size, bpp and psnr can be asked for")
     model = model or models.load()
-    step = quality_step(quality)
     if lanes not in container.LANES:
         raise InputError(f"lanes {lanes} is not one of {container.LANES}")
-    extras = metadata.pack(picture)
-    with _timed(report, "analysis"):
+    files = Files(picture, model, check_effort(effort), lanes, alpha_quality, exact)
+    if size is None and bpp is None and psnr is None:
+        step = quality_step(50.0 if quality is None else quality)
+        return files.file(step, report=report, progress=progress)
+    # Where a file takes long, the search begins from what a quick one comes to.
+    quick = None if effort == 0 else Files(picture, model, 0, lanes, alpha_quality, exact)
+    if psnr is not None:
+        return targets.for_psnr(files, quick, _positive("psnr", psnr))
+    limit = size if size is not None else bpp * picture.width * picture.height / 8
+    return targets.for_size(files, quick, int(_positive("size", limit)))
+
+
+class Files:
+    """A picture's files at one effort and all quality steps."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        model: Model,
+        effort: int,
+        lanes: int,
+        alpha_quality: float,
+        exact: bool,
+    ):
+        self.picture, self.model = picture, model
+        self.metadata = metadata.pack(picture)
         pixels, opacity = _visible(picture, alpha_quality, exact)
-        v, z = _analyse(pixels, step, model)
-    with _timed(report, "latents"):
-        codes = encode_tiles(v, z, step, model, lanes, report is not None, progress)
-    streams = [{"H": code.hyper, "L": code.latents} for code in codes]
-    if opacity is not None:
-        for part, stream in zip(streams, _code_alpha(opacity)):
-            part["A"] = stream
-    if report is not None:
-        report["hyper_bits"] = sum(8 * len(code.hyper) for code in codes)
-        report["latent_bits"] = sum(8 * len(code.latents) for code in codes)
-        report["estimated_bits"] = sum(code.estimated_bits for code in codes)
-    chunks, latents_crc = tiles.pack([(s, c.latents_crc) for s, c in zip(streams, codes)])
-    return container.write(
-        fingerprint=model.fingerprint,
-        quality_step=step,
-        gray=picture.gray,
-        lanes=lanes,
-        width=picture.width,
-        height=picture.height,
-        latents_crc=latents_crc,
-        chunks=[*extras, *chunks],
-    )
+        self.alpha = None if opacity is None else list(_code_alpha(opacity))
+        self.encoder = Encoder(pixels, model, effort, lanes)
+
+    def file(
+        self,
+        step: int,
+        dead_zone: float | None = None,
+        report: dict | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """The file at a quality step; dead_zone: as in `Encoder.code`."""
+        with _timed(report, "analysis"):
+            self.encoder.latents(step)
+        with _timed(report, "latents"):
+            codes = self.encoder.code(step, dead_zone, report is not None, progress)
+        if report is not None:
+            report["hyper_bits"] = sum(8 * len(code.hyper) for code in codes)
+            report["latent_bits"] = sum(8 * len(code.latents) for code in codes)
+            report["estimated_bits"] = sum(code.estimated_bits for code in codes)
+        return self._joined(step, codes)
+
+    def psnr(self, data: bytes) -> float:
+        """PSNR in dB of one of the files, over the pixels that are not wholly transparent."""
+        decoded = decode(data, model=self.model).pixels.astype(np.float64)
+        error = np.square(decoded - self.picture.pixels)
+        if self.picture.alpha is not None:
+            error = error[self.picture.alpha > 0]
+        mse = error.mean() if error.size else 0.0
+        return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+    def _joined(self, step: int, codes: Sequence[TileCode]) -> bytes:
+        streams = [{"H": code.hyper, "L": code.latents} for code in codes]
+        if self.alpha is not None:
+            for part, stream in zip(streams, self.alpha):
+                part["A"] = stream
+        chunks, crc = tiles.pack([(s, c.latents_crc) for s, c in zip(streams, codes)])
+        return container.write(
+            fingerprint=self.model.fingerprint,
+            quality_step=step,
+            gray=self.picture.gray,
+            lanes=self.encoder.lanes,
+            width=self.picture.width,
+            height=self.picture.height,
+            latents_crc=crc,
+            chunks=[*self.metadata, *chunks],
+        )
 
 
 def decode(
@@ -114,6 +173,12 @@ def quality_step(quality: float) -> int:
     return int(_percent("quality", quality) * (QUALITY_STEPS - 1) / 100 + 0.5)
 
 
+def _positive(name: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} {value!r} is not a positive number")
+    return value
+
+
 def _percent(name: str, value: float) -> float:
     try:
         number = float(value)
@@ -131,21 +196,6 @@ def _visible(picture: Picture, quality: float, exact: bool) -> tuple[np.ndarray,
         return picture.pixels, None
     opacity = alpha.coarsen(opacity, quality)
     return picture.pixels if exact else alpha.fill(picture.pixels, opacity > 0), opacity
-
-
-def _analyse(pixels: np.ndarray, step: int, model: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels -> v (h, w, M) float32, latents in quantiser steps, and z (hz, wz, channels)."""
-    h, w = tiles.grid(*pixels.shape[:2])
-    s, gain = model.config.s(step), _gain(step, model).astype(np.float32)
-    v = np.empty((h, w, model.config.M), np.float32)
-    z_size = tiles.size(hyper(tiles.whole(h, w)))
-    z = np.empty((*z_size, model.config.z_channels), np.float32)
-    for region in tiles.regions(h, w):
-        window = tiles.widened(region, model.networks.reach, h, w)
-        u = model.networks.analyse(_samples(pixels, window), s)[tiles.within(region, window)]
-        z[hyper(region)] = model.networks.hyper_analyse(_pad(u, HYPER_STRIDE), s)
-        v[region] = u * gain
-    return v, z
 
 
 def _code_alpha(opacity: np.ndarray) -> Iterator[bytes]:
@@ -227,7 +277,7 @@ def _synthesise(
 ) -> np.ndarray:
     """Decoded latents -> the pixels of an area."""
     s, networks = model.config.s(header.quality_step), model.networks
-    gain = _gain(header.quality_step, model) * 2.0**LATENT_BITS
+    gain = model.gain(header.quality_step) * 2.0**LATENT_BITS
     grid = tiles.grid(header.height, header.width)
     decoded = [tile.region for tile in latents.tiles]
     pixels = np.empty(tiles.size(area) + (() if header.gray else (3,)), np.uint8)
@@ -242,38 +292,13 @@ def _synthesise(
         u_hat = (latents.v_hat[tiles.within(window, latents.region)] / gain).astype(np.float32)
         x_hat = networks.synthesise(u_hat, s)
         x_hat = x_hat[tiles.within(common, tiles.scaled(window, LATENT_STRIDE))]
-        pixels[tiles.within(common, area)] = _grey_levels(x_hat, header.gray)
+        pixels[tiles.within(common, area)] = grey_levels(x_hat, header.gray)
     return pixels
-
-
-def _samples(pixels: np.ndarray, window: Region) -> np.ndarray:
-    """The pixels of a region of latents as g_a wants them: (H, W, 3) float32, -0.5..0.5, the last
-    row and column repeated up to whole latents."""
-    x = _pad(np.atleast_3d(pixels[tiles.scaled(window, LATENT_STRIDE)]), LATENT_STRIDE)
-    x = x.astype(np.float32) / 255 - np.float32(0.5)
-    return x if x.shape[2] == 3 else np.repeat(x, 3, axis=2)
-
-
-def _grey_levels(x_hat: np.ndarray, gray: bool) -> np.ndarray:
-    """What g_s gives, (H, W, 3), as uint8 (H, W, 3) or, gray, (H, W)."""
-    x_hat = (x_hat + np.float32(0.5)) * 255
-    return np.clip(np.rint(x_hat.mean(axis=2) if gray else x_hat), 0, 255).astype(np.uint8)
-
-
-def _gain(step: int, model: Model) -> np.ndarray:
-    """(M,) from whitened latents to quantiser steps."""
-    return model.prior.gains[step] * 2.0**-GAIN_BITS
 
 
 def _latents_of(area: Region) -> Region:
     """The latents that an area of pixels lies on."""
     return tuple(slice(r.start // LATENT_STRIDE, -(-r.stop // LATENT_STRIDE)) for r in area)
-
-
-def _pad(grid: np.ndarray, multiple: int) -> np.ndarray:
-    """(H, W, C) -> rows and columns repeated at the end up to a multiple."""
-    h, w, _ = grid.shape
-    return np.pad(grid, ((0, -h % multiple), (0, -w % multiple), (0, 0)), mode="edge")
 
 
 @contextmanager

@@ -58,6 +58,10 @@ class ModelConfig:
         """What the networks know of the quality: 0 at step 0, s_max at the last."""
         return self.s_max * step / (QUALITY_STEPS - 1)
 
+    def lmbda(self, step: int) -> float:
+        """Weight of the MSE against bpp at a quality step."""
+        return self.lmbda_min * (self.lmbda_max / self.lmbda_min) ** self.s(step)
+
 
 CONFIGS = {config.name: config for config in [ModelConfig("nic-1")]}
 """Models by name."""

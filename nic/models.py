@@ -20,7 +20,7 @@ from nic.errors import InputError
 from nic.files import write_atomic
 from nic.inference import Networks, check_tensors
 from nic.integer import Layer
-from nic.prior import IntegerPrior
+from nic.prior import GAIN_BITS, IntegerPrior
 from nic.tables import FrequencyTables
 
 SHIPPED = Path(__file__).parent / "weights" / "nic-1.safetensors"
@@ -42,6 +42,10 @@ class Model:
     def networks(self) -> Networks:
         """The float networks, for inference."""
         return Networks(self.config, self.tensors)
+
+    def gain(self, step: int) -> np.ndarray:
+        """(M,) float32: from whitened latents to quantiser steps, at a quality step."""
+        return (self.prior.gains[step] * 2.0**-GAIN_BITS).astype(np.float32)
 
 
 @cache

@@ -9,3 +9,8 @@ def residual(v, means):
     Takes and gives NumPy arrays or torch tensors; the decoded latent is `residual + means`.
     """
     return (v - means + 0.5) // 1
+
+
+def with_dead_zone(v, means, width: float):
+    """v moved towards its mean by at most `width`: what is left rounds to smaller residuals."""
+    return v - (v - means).clip(-width, width)

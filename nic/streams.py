@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nic import quantizer, tiles
+from nic import tiles
 from nic.config import HYPER_STRIDE
 from nic.container import Header
 from nic.errors import ChecksumError, FormatError
 from nic.models import Model
 from nic.prior import LatentCode, Progress, step_count
 from nic.range_coder import PRECISION
-from nic.symbols import VALUE_MAX
 from nic.tables import SCALES, gaussian_bits, scale_levels
 from nic.tiles import Region, Tile
 
@@ -34,29 +33,10 @@ class TileCode(NamedTuple):
     """By the densities; 0 where not asked for."""
 
 
-def encode_tiles(
-    v: np.ndarray,
-    z: np.ndarray,
-    step: int,
-    model: Model,
-    lanes: int = 1,
-    estimate: bool = False,
-    progress: Progress | None = None,
-) -> list[TileCode]:
-    """Code all tiles of an image.
-
-    v: (h, w, M) latents in quantiser steps, z: hyperlatents, both of the whole image and not yet
-    rounded; `progress` is called with (steps done, steps in all).
-    """
-    codes, prior = [], model.prior
-    for group, share in _groups(tiles.regions(*v.shape[:2]), progress):
-        parts = [z[hyper(region)] for region in group]
-        z_hats = [np.clip(quantizer.residual(z, 0.0), -VALUE_MAX, VALUE_MAX) for z in parts]
-        vs = [v[region] for region in group]
-        for z_hat, y in zip(z_hats, prior.encode_grids(vs, z_hats, step, lanes, share)):
-            bits = estimated_bits(z_hat, y, model) if estimate else 0.0
-            codes.append(TileCode(prior.encode_z(z_hat), y.stream, latents_crc(y.v_hat), bits))
-    return codes
+def tile_code(z_hat: np.ndarray, y: LatentCode, model: Model, estimate: bool) -> TileCode:
+    """A tile from its hyperlatents and coded latents."""
+    bits = estimated_bits(z_hat, y, model) if estimate else 0.0
+    return TileCode(model.prior.encode_z(z_hat), y.stream, latents_crc(y.v_hat), bits)
 
 
 def decode_tiles(
@@ -78,7 +58,7 @@ def decode_tiles(
         if tile not in sound:
             _warn(f"{tile.name} is damaged")
     at = 0
-    for group, share in _groups([tile.region for tile in sound], progress):
+    for group, share in in_groups([tile.region for tile in sound], progress):
         yield from _decode_group(sound[at : at + len(group)], header, model, keep_going, share)
         at += len(group)
 
@@ -125,7 +105,7 @@ def _warn(message: str) -> None:
     warnings.warn(f"{message}: filled with gray", stacklevel=2)
 
 
-def _groups(
+def in_groups(
     regions: Sequence[Region], progress: Progress | None
 ) -> Iterator[tuple[Sequence[Region], Progress | None]]:
     """As many tiles as advance in lockstep, and the `progress` of their part of all steps."""

@@ -168,7 +168,7 @@ class TestRivals:
             rivals.find("gif")
 
 
-def fake_nic(model: Path | None = None) -> rivals.Codec:
+def fake_nic(model: Path | None = None, effort: int = 3) -> rivals.Codec:
     """JPEG in nic's place, so that these tests need no weights."""
     jpeg = rivals.RIVALS["jpeg"]
     return replace(jpeg, name="nic", qualities=(10, 50, 90), version=lambda: "f00d")
@@ -207,8 +207,8 @@ class TestRunner:
             assert row["psnr"] == metrics.psnr(np.asarray(image), webp.decode(data))
         results = json.loads((out / "results.json").read_text())
         # The stand-in is JPEG itself, at a subset of its points.
-        assert abs(results["bd_rate"]["jpeg"]["psnr"]["mean"]) < 10
-        assert results["bd_rate"]["jpeg"]["psnr"]["images"] == 2
+        assert abs(results["bd_rate"]["nic"]["jpeg"]["psnr"]["mean"]) < 10
+        assert results["bd_rate"]["nic"]["jpeg"]["psnr"]["images"] == 2
         with open(out / "results.csv", newline="") as file:
             table = list(csv.DictReader(file))
         q50 = next(r for r in table if (r["codec"], r["quality"]) == ("nic", "50"))
@@ -260,7 +260,7 @@ class TestRunner:
         assert evaluate(folder, "--rivals", "jpeg,jxl", "-o", tmp_path / "out") == 0
         assert "jxl is left out" in capsys.readouterr().err
         results = json.loads((tmp_path / "out" / "results.json").read_text())
-        assert list(results["bd_rate"]) == ["jpeg"]
+        assert list(results["bd_rate"]["nic"]) == ["jpeg"]
 
     def test_qualities_are_those_of_nic(self, folder):
         codecs = [rivals.find("nic"), rivals.find("jpeg")]
@@ -290,7 +290,7 @@ def test_kodak_is_recognised_and_compared_with_published_curves(tmp_path):
         for q, (bpp, psnr) in enumerate(curve)
     ]
     results = summary.evaluate(rows, {"nic": ""}, "kodak")
-    assert results["bd_rate_published"]["mbt2018"] == pytest.approx(-10)
+    assert results["bd_rate_published"]["nic"]["mbt2018"] == pytest.approx(-10)
     assert "| mbt2018 | -10.0 |" in summary.markdown(results)
     assert not summary.is_kodak(rows[: 23 * len(curve)])
 

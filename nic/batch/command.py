@@ -14,6 +14,7 @@ from nic.batch import manifest, plan, storage
 from nic.batch.manifest import Manifest, Row
 from nic.batch.report import Report
 from nic.batch.work import Options
+from nic.effort import DEFAULT_EFFORT
 from nic.errors import InputError, OutputError
 
 SOME_FAILED = 9
@@ -62,6 +63,7 @@ def _encoding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-q", "--quality", type=arguments.quality, metavar="Q", help="0 to 100 (default: 50)"
     )
+    arguments.add_effort(parser)
     parser.add_argument(
         "--alpha-quality",
         type=arguments.quality,
@@ -82,7 +84,7 @@ def _encoding_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-ENCODING = {"quality": 50.0, "alpha_quality": 100.0, "exact": False}
+ENCODING = {"quality": 50.0, "effort": DEFAULT_EFFORT, "alpha_quality": 100.0, "exact": False}
 """Options of `codec.encode`, where they are not given."""
 
 

@@ -29,6 +29,9 @@ COLOURS = {
     "jxl": "#cc79a7",
 }
 
+REFINED_COLOUR = "#e69f00"
+"""Of nic at other efforts than the default."""
+
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -58,11 +61,11 @@ def rate_distortion(
         axes = figure.subplots()
         for name, points in curves.items():
             bpp, decibels = zip(*points)
-            front = name == "nic"
+            front = name.startswith("nic")
             axes.plot(
                 bpp,
                 decibels,
-                color=COLOURS[name],
+                color=COLOURS.get(name, REFINED_COLOUR),
                 marker="o",
                 markersize=4 if front else 3,
                 linewidth=2.4 if front else 1.4,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
+from nic.effort import DEFAULT_EFFORT, EFFORTS, REFINED
 from nic.errors import InputError
 
 
@@ -35,8 +36,8 @@ class Codec:
 
 def find(name: str, model: Path | None = None) -> Codec:
     """Codec by name, nic with the given weight file; InputError for a name nobody knows."""
-    if name == "nic":
-        return nic_codec(model)
+    if name in NIC_EFFORTS:
+        return nic_codec(model, NIC_EFFORTS[name])
     if name not in RIVALS:
         raise InputError(f"unknown codec {name!r}; known are {', '.join(RIVALS)}")
     return RIVALS[name]
@@ -51,17 +52,31 @@ def installed(names: Iterable[str], model: Path | None, say: Callable[[str], Non
     return [codec for codec in codecs if codec.version() is not None]
 
 
-def nic_codec(model: Path | None = None) -> Codec:
+def nic_name(effort: int) -> str:
+    """What nic is called at an effort: plainly `nic` at the default one."""
+    return "nic" if effort == DEFAULT_EFFORT else f"nic-e{effort}"
+
+
+NIC_EFFORTS = {nic_name(effort): effort for effort in EFFORTS}
+"""Efforts by the names of nic."""
+
+
+def nic_codec(model: Path | None = None, effort: int = DEFAULT_EFFORT) -> Codec:
     """nic with a weight file, by default the shipped one; loaded once per process."""
     from nic import codec, models
     from nic.picture import Picture
 
     load = partial(models.load, model)
+
+    def encode(image: Image.Image, quality: float) -> bytes:
+        return codec.encode(Picture(np.asarray(image)), quality, effort=effort, model=load())
+
     return Codec(
-        name="nic",
-        settings="one model for all qualities",
-        qualities=tuple(range(0, 101, 10)),
-        encode=lambda image, q: codec.encode(Picture(np.asarray(image)), q, model=load()),
+        name=nic_name(effort),
+        settings=f"effort {effort}, one model for all qualities",
+        # Refinement takes a minute a point: fewer of them.
+        qualities=tuple(range(5, 101, 15) if effort in REFINED else range(0, 101, 10)),
+        encode=encode,
         decode=lambda data: codec.decode(data, model=load()).pixels,
         version=lambda: load().fingerprint.hex(),
     )

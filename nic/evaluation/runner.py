@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nic import images
+from nic.effort import DEFAULT_EFFORT, EFFORTS
 from nic.extras import require
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="qualities of nic, such as 5,15,30 (default: 0,10,...,100)",
     )
+    parser.add_argument(
+        "--efforts",
+        type=_efforts,
+        default=[DEFAULT_EFFORT],
+        metavar="LIST",
+        help="efforts of nic, such as 0,3,9 (default: 3, which the results call nic; it is always"
+        " among them)",
+    )
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
     parser.add_argument(
         "-o",
@@ -88,7 +97,8 @@ def main(args: argparse.Namespace) -> int:
     from nic.evaluation import rivals, summary
 
     console = Console(stderr=True, markup=False)
-    codecs = rivals.installed(["nic", *args.rivals], args.model, console.print)
+    names = [*map(rivals.nic_name, [DEFAULT_EFFORT, *args.efforts]), *args.rivals]
+    codecs = rivals.installed(names, args.model, console.print)
     output = args.output or Path("runs/eval") / args.folder.resolve().name
     tasks = plan(images.find(args.folder), codecs, args.qualities, args.model)
     measured = measure_missing(
@@ -108,10 +118,12 @@ def plan(
     paths: list[Path], codecs: list[Codec], qualities: list[float] | None, model: Path | None
 ) -> list[Task]:
     """Every point of every codec on every image; `qualities` replace nic's own."""
+    from nic.evaluation.rivals import NIC_EFFORTS
+
     versions = {codec.name: codec.version() for codec in codecs}
     grids = {codec.name: codec.qualities for codec in codecs}
-    if qualities and "nic" in grids:
-        grids["nic"] = tuple(qualities)
+    if qualities:
+        grids |= {name: tuple(qualities) for name in grids if name in NIC_EFFORTS}
     crcs = {path: zlib.crc32(path.read_bytes()) for path in paths}
     return [
         Task(path, path.name, crc, name, quality, versions[name], model)
@@ -257,6 +269,13 @@ def _numbers(text: str) -> list[float]:
     if not all(0 <= number <= 100 for number in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 0 to 100")
     return numbers
+
+
+def _efforts(text: str) -> list[int]:
+    names = text.split(",")
+    if not all(name.isdecimal() and int(name) in EFFORTS for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of efforts from 0 to 9")
+    return [int(name) for name in names]
 
 
 def _jobs(text: str) -> int:

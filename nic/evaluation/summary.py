@@ -18,6 +18,7 @@ from nic.evaluation import plots
 from nic.evaluation.bd_rate import Curve, bd_rate, mean_bd_rate
 from nic.evaluation.machine import cpu_name
 from nic.evaluation.metrics import decibels
+from nic.evaluation.rivals import NIC_EFFORTS
 
 MEASURES = ("bpp", "psnr", "ms_ssim", "encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s")
 
@@ -47,11 +48,14 @@ def write(rows: list[dict], settings: dict[str, str], folder: Path, name: str) -
 
 
 def evaluate(rows: list[dict], settings: dict[str, str], name: str) -> dict:
-    """Everything the rows say, as it stands in results.json. BD-rates are nic's, in percent."""
+    """Everything the rows say, as it stands in results.json.
+
+    BD-rates are nic's, in percent, at each effort measured; a higher effort's also against `nic`.
+    """
     averages = average(rows)
     versions = {row["codec"]: row["version"] for row in rows}
     published = published_kodak() if is_kodak(rows) else {}
-    nic = curve(averages["nic"], "psnr")
+    ours = [codec for codec in averages if codec in NIC_EFFORTS]
     return {
         "name": name,
         "images": len({row["image"] for row in rows}),
@@ -60,8 +64,21 @@ def evaluate(rows: list[dict], settings: dict[str, str], name: str) -> dict:
             codec: {"settings": settings[codec], "version": versions[codec], "points": points}
             for codec, points in averages.items()
         },
-        "bd_rate": {codec: compare(rows, averages, codec) for codec in averages if codec != "nic"},
-        "bd_rate_published": {n: _finite(bd_rate(c, nic)) for n, c in published.items()},
+        "bd_rate": {
+            nic: {
+                rival: compare(rows, averages, nic, rival)
+                for rival in averages
+                if rival not in NIC_EFFORTS or nic != "nic" == rival
+            }
+            for nic in ours
+        },
+        "bd_rate_published": {
+            nic: {
+                name: _finite(bd_rate(anchor, curve(averages[nic], "psnr")))
+                for name, anchor in published.items()
+            }
+            for nic in ours
+        },
         "wasted": {codec: wasted(points) for codec, points in averages.items()},
     }
 
@@ -102,8 +119,11 @@ def wasted(points: list[dict]) -> list[float]:
     ]
 
 
-def compare(rows: list[dict], averages: dict[str, list[dict]], rival: str) -> dict[str, dict]:
-    """BD-rates of nic against a rival by measure, None where the curves do not overlap.
+def compare(
+    rows: list[dict], averages: dict[str, list[dict]], nic: str, rival: str
+) -> dict[str, dict]:
+    """BD-rates of nic, at one effort, against a rival by measure; None where the curves do not
+    overlap.
 
     `mean` is the mean of per-image figures, over `images` of them; `of_averages` compares the
     averaged curves.
@@ -111,9 +131,9 @@ def compare(rows: list[dict], averages: dict[str, list[dict]], rival: str) -> di
     result = {}
     for measure in ("psnr", "ms_ssim"):
         mean, images = mean_bd_rate(
-            _curves_by_image(rows, rival, measure), _curves_by_image(rows, "nic", measure)
+            _curves_by_image(rows, rival, measure), _curves_by_image(rows, nic, measure)
         )
-        of_averages = bd_rate(curve(averages[rival], measure), curve(averages["nic"], measure))
+        of_averages = bd_rate(curve(averages[rival], measure), curve(averages[nic], measure))
         result[measure] = {
             "mean": _finite(mean),
             "images": images,
@@ -156,10 +176,11 @@ def markdown(results: dict) -> str:
             [_time_line(name, codec) for name, codec in codecs.items()],
         ),
     ]
-    if results["bd_rate_published"]:
-        lines = [[n, _percent(rate)] for n, rate in results["bd_rate_published"].items()]
-        table = _table(["published curve", "PSNR, of averages"], lines)
-        parts.insert(5, table)
+    if published := results["bd_rate_published"]["nic"]:
+        efforts = results["bd_rate_published"]
+        lines = [[n, *(_percent(rates[n]) for rates in efforts.values())] for n in published]
+        header = ["published curve", *(f"{nic}: PSNR, of averages" for nic in efforts)]
+        parts.insert(5, _table(header, lines))
     for name, qualities in results["wasted"].items():
         if qualities:
             listed = ", ".join(f"{quality:g}" for quality in qualities)
@@ -185,17 +206,18 @@ def _finite(value: float) -> float | None:
 
 
 def _bd_table(results: dict) -> str:
-    """One line per rival; a cell names its number of images where those are not all."""
+    """One line per effort and rival; a cell names its number of images where those are not all."""
     lines = []
-    for rival, comparison in results["bd_rate"].items():
-        line = [rival]
-        for figures in comparison.values():
-            count = figures["images"]
-            partial = "" if count == results["images"] else f" ({count} images)"
-            line += [_percent(figures["mean"]) + partial, _percent(figures["of_averages"])]
-        lines.append(line)
+    for nic, comparisons in results["bd_rate"].items():
+        for rival, comparison in comparisons.items():
+            line = [nic, rival]
+            for figures in comparison.values():
+                count = figures["images"]
+                partial = "" if count == results["images"] else f" ({count} images)"
+                line += [_percent(figures["mean"]) + partial, _percent(figures["of_averages"])]
+            lines.append(line)
     header = [f"{m}, {h}" for m in ("PSNR", "MS-SSIM") for h in ("mean of images", "of averages")]
-    return _table(["against", *header], lines)
+    return _table(["codec", "against", *header], lines)
 
 
 def _point_line(point: dict) -> list[str]:

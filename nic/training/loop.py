@@ -35,7 +35,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
-        self.step, self.elapsed = 0, 0.0
+        self.step, self.crops, self.elapsed = 0, 0, 0.0
         torch.manual_seed(config.seed)
         self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop)
         self.model = TrainableModel(CONFIGS[config.model]).to(device)
@@ -92,6 +92,7 @@ class Run:
             self._update_average()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
+        self.crops += config.batch * self.world
         return {**measured, "lr": rate}
 
     def _average_gradients(self) -> None:
@@ -119,6 +120,7 @@ class Run:
             "average": self.average.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
             "step": self.step,
+            "crops": self.crops,
             "elapsed": self.elapsed,
         }
         write_checkpoint(self.checkpoint, state)
@@ -131,7 +133,8 @@ class Run:
         self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"]):
             optimizer.load_state_dict(saved)
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step, self.crops = state["step"], state["crops"]
+        self.elapsed = state["elapsed"]
 
 
 def train(config: TrainConfig) -> Path:
@@ -148,8 +151,9 @@ def train(config: TrainConfig) -> Path:
         run.elapsed, last = run.elapsed + now - last, now
         if not leader:
             continue
-        crops = run.step * config.batch * run.world
-        log.step({"step": run.step, "minutes": run.elapsed / 60, "crops": crops, **measured})
+        log.step(
+            {"step": run.step, "minutes": run.elapsed / 60, "crops": run.crops, **measured}
+        )
         bar.update()
         bar.set_postfix({k: f"{measured[k]:.3f}" for k in ("loss", "bpp", "psnr")})
         if run.elapsed - saved_at > 60 * config.checkpoint_minutes:

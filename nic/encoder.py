@@ -1,0 +1,162 @@
+"""The encoder's side: pixels -> the latents that cost least -> streams.
+
+The cost of a tile is bits + lmbda * squared error, of its real streams and 8-bit pixels. A higher
+effort tries all that a lower one does and more, and keeps what costs least. Of several tiles, each
+sees its neighbours' latents not yet rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nic import quantizer, tiles
+from nic.config import HYPER_STRIDE, LATENT_STRIDE
+from nic.effort import dead_zones, rounds
+from nic.extras import require
+from nic.models import Model
+from nic.prior import LATENT_BITS, LatentCode, Progress
+from nic.samples import grey_levels, pad, samples
+from nic.streams import TileCode, hyper, in_groups, tile_code
+from nic.symbols import VALUE_MAX
+from nic.tiles import Region
+
+if TYPE_CHECKING:
+    from nic.refine import Refiner
+
+
+class Latents(NamedTuple):
+    """What there is to code of an image."""
+
+    v: np.ndarray
+    """(h, w, M) float32 latents in quantiser steps, not yet rounded."""
+    z_hat: np.ndarray
+    """(hz, wz, channels) float32 hyperlatents, rounded."""
+
+
+class Encoder:
+    """Codes one image, uint8 (H, W, 3) or (H, W), with one model, effort and number of lanes."""
+
+    def __init__(self, pixels: np.ndarray, model: Model, effort: int, lanes: int):
+        self.pixels, self.model, self.effort, self.lanes = pixels, model, effort, lanes
+        self.grid = tiles.grid(*pixels.shape[:2])
+        if rounds(effort):
+            require("train", "torch")
+        # Of the last steps asked for: a search for a size comes back to them.
+        self.latents = lru_cache(2)(self._latents)
+
+    def code(
+        self,
+        step: int,
+        dead_zone: float | None = None,
+        estimate: bool = False,
+        progress: Progress | None = None,
+    ) -> list[TileCode]:
+        """The streams of all tiles at a quality step.
+
+        dead_zone: the rounding to take, in quantiser steps off each residual, instead of the one
+        that costs least; estimate: also count bits by the densities; `progress` is called with
+        (steps done, steps in all).
+        """
+        latents, codes = self.latents(step), []
+        zones = dead_zones(self.effort) if dead_zone is None else (dead_zone,)
+        for group, share in in_groups(tiles.regions(*self.grid), progress):
+            for region, code in zip(group, self._code(latents, step, group, zones, share)):
+                z_hat = latents.z_hat[hyper(region)]
+                codes.append(tile_code(z_hat, code, self.model, estimate))
+        return codes
+
+    def _latents(self, step: int) -> Latents:
+        """Latents at a quality step, refined where the effort asks for it."""
+        latents = self._analyse(step)
+        if rounds(self.effort):
+            from nic.refine import Refiner
+
+            refiner = Refiner(self.model, step)
+            for region in tiles.regions(*self.grid):
+                self._refine(latents, step, region, refiner)
+        return latents
+
+    def _analyse(self, step: int) -> Latents:
+        """Latents and hyperlatents as the networks give them."""
+        (h, w), config, networks = self.grid, self.model.config, self.model.networks
+        s, gain = config.s(step), self.model.gain(step)
+        v = np.empty((h, w, config.M), np.float32)
+        z = np.empty((-(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), config.z_channels), np.float32)
+        for region in tiles.regions(h, w):
+            window = tiles.widened(region, networks.reach, h, w)
+            u = networks.analyse(samples(self.pixels, window), s)[tiles.within(region, window)]
+            z[hyper(region)] = networks.hyper_analyse(pad(u, HYPER_STRIDE), s)
+            v[region] = u * gain
+        return Latents(v, np.clip(quantizer.residual(z, 0.0), -VALUE_MAX, VALUE_MAX))
+
+    def _code(
+        self,
+        latents: Latents,
+        step: int,
+        regions: Sequence[Region],
+        zones: Sequence[float],
+        progress: Progress | None = None,
+    ) -> list[LatentCode]:
+        """Tiles coded in lockstep, each with the rounding that costs least."""
+        trials = [(region, zone) for region in regions for zone in zones]
+        codes = self.model.prior.encode_grids(
+            [latents.v[region] for region, _ in trials],
+            [latents.z_hat[hyper(region)] for region, _ in trials],
+            step,
+            self.lanes,
+            [zone for _, zone in trials],
+            progress,
+        )
+        if len(zones) == 1:
+            return codes
+        of_region = [codes[at : at + len(zones)] for at in range(0, len(codes), len(zones))]
+        return [
+            min(some, key=lambda code: self._cost(latents, step, region, code))
+            for region, some in zip(regions, of_region)
+        ]
+
+    def _cost(self, latents: Latents, step: int, region: Region, code: LatentCode) -> float:
+        """bits + lmbda * squared error of a tile as the decoder will have it."""
+        window = tiles.widened(region, self.model.networks.reach, *self.grid)
+        v = latents.v[window].copy()
+        v[tiles.within(region, window)] = code.v_hat * np.float32(2.0**-LATENT_BITS)
+        u_hat = v / self.model.gain(step)
+        x_hat = self.model.networks.synthesise(u_hat, self.model.config.s(step))
+        area, outer = (tiles.scaled(r, LATENT_STRIDE) for r in (region, window))
+        original = self.pixels[area]
+        height, width = original.shape[:2]
+        x_hat = x_hat[tiles.within(area, outer)][:height, :width]
+        error = grey_levels(x_hat, original.ndim == 2).astype(np.float32) - original
+        squared = float(np.square(error).sum(dtype=np.float64)) * height * width / error.size
+        return 8 * len(code.stream) + self.model.config.lmbda(step) * squared
+
+    def _refine(self, latents: Latents, step: int, region: Region, refiner: Refiner) -> None:
+        """Move a tile's latents on, in place, as long as its cost falls."""
+        window = tiles.widened(region, self.model.networks.reach, *self.grid)
+        h, w = tiles.size(region)
+        sums = self.model.prior.hyper_sums(latents.z_hat[hyper(region)], step, h, w)
+
+        def trial() -> tuple[float, LatentCode]:
+            [code] = self._code(latents, step, [region], dead_zones(self.effort))
+            return self._cost(latents, step, region, code), code
+
+        least, best = trial()
+        for iterations in rounds(self.effort):
+            before = latents.v[region].copy()
+            latents.v[region] = refiner.refine(
+                self.pixels[tiles.scaled(window, LATENT_STRIDE)],
+                latents.v[window],
+                tiles.within(region, window),
+                best.v_hat,
+                sums,
+                iterations,
+            )
+            cost, code = trial()
+            if cost < least:
+                least, best = cost, code
+            else:
+                latents.v[region] = before

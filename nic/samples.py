@@ -1,0 +1,29 @@
+"""8-bit pixels <-> the samples that the networks take and give."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nic import tiles
+from nic.config import LATENT_STRIDE
+from nic.tiles import Region
+
+
+def samples(pixels: np.ndarray, window: Region) -> np.ndarray:
+    """The pixels of a region of latents as g_a wants them: (H, W, 3) float32, -0.5..0.5, the last
+    row and column repeated up to whole latents."""
+    x = pad(np.atleast_3d(pixels[tiles.scaled(window, LATENT_STRIDE)]), LATENT_STRIDE)
+    x = x.astype(np.float32) / 255 - np.float32(0.5)
+    return x if x.shape[2] == 3 else np.repeat(x, 3, axis=2)
+
+
+def grey_levels(x_hat: np.ndarray, gray: bool) -> np.ndarray:
+    """What g_s gives, (H, W, 3), as uint8 (H, W, 3) or, gray, (H, W)."""
+    x_hat = (x_hat + np.float32(0.5)) * 255
+    return np.clip(np.rint(x_hat.mean(axis=2) if gray else x_hat), 0, 255).astype(np.uint8)
+
+
+def pad(grid: np.ndarray, multiple: int) -> np.ndarray:
+    """(H, W, C) -> rows and columns repeated at the end up to a multiple."""
+    h, w, _ = grid.shape
+    return np.pad(grid, ((0, -h % multiple), (0, -w % multiple), (0, 0)), mode="edge")

@@ -1,0 +1,61 @@
+"""Targets: the search meets a size from below and a PSNR from either side, or says why not."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nic import targets
+from nic.errors import InputError
+
+
+def size_at(step: int, zone: float, smallest: int) -> int:
+    """A file's size as the codec's grow: 1.5 % a step, some 1 % less for 0.01 of dead zone."""
+    return round(smallest * math.exp(0.0155 * step - zone))
+
+
+class Files:
+    """Stands in for a picture's files, and counts the distinct ones made."""
+
+    def __init__(self, smallest: int, factor: float = 1.0):
+        self.smallest, self.factor, self.made = smallest, factor, set()
+
+    def file(self, step, dead_zone):
+        self.made.add((step, dead_zone))
+        return bytes(round(size_at(step, dead_zone, self.smallest) * self.factor))
+
+    def psnr(self, data):
+        return 25 + 18 * math.log(len(data) / self.smallest) / (0.0155 * 255)
+
+
+@given(st.integers(200, 10**5), st.floats(0.5, 60), st.booleans())
+def test_size_is_met_from_below_or_refused(smallest, ratio, quick):
+    limit, files = round(smallest * ratio), Files(smallest)
+    least, most = size_at(0, targets.WIDEST, smallest), size_at(255, targets.ZONE, smallest)
+    if least <= limit <= most:
+        size = len(targets.for_size(files, Files(smallest, 1.1) if quick else None, limit))
+        assert 0.99 * limit <= size <= limit
+    elif limit < least or most < 0.99 * limit:
+        with pytest.raises(InputError, match=f" {least if limit < least else most} at"):
+            targets.for_size(files, None, limit)
+    assert len(files.made) <= 26
+
+
+def test_quick_files_save_slow_ones():
+    slow = Files(1000)
+    targets.for_size(slow, Files(1000, 1.1), 20_000)
+    assert len(slow.made) <= 8
+
+
+@given(st.floats(25.0, 42.9))
+def test_psnr_is_met_by_a_near_step(target):
+    files = Files(100_000)
+    found = files.psnr(targets.for_psnr(files, None, target))
+    assert abs(found - target) <= 0.05
+
+
+@pytest.mark.parametrize("target", [20.0, 60.0])
+def test_psnr_out_of_reach_is_refused(target):
+    with pytest.raises(InputError, match="nearest"):
+        targets.for_psnr(Files(100_000), None, target)
