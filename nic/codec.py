@@ -49,8 +49,8 @@ def encode(
         raise InputError(f"lanes {lanes} is not one of {container.LANES}")
     extras = metadata.pack(picture)
     with _timed(report, "analysis"):
-        pixels, opacity = _visible(picture, alpha_quality, exact)
-        v, z = _analyse(pixels, step, model)
+        opacity = _opacity(picture, alpha_quality)
+        v, z = _analyse(picture.pixels, None if exact else opacity, step, model)
     with _timed(report, "latents"):
         codes = encode_tiles(v, z, step, model, lanes, report is not None, progress)
     streams = [{"H": code.hyper, "L": code.latents} for code in codes]
@@ -124,17 +124,21 @@ def _percent(name: str, value: float) -> float:
     return number
 
 
-def _visible(picture: Picture, quality: float, exact: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """The pixels to code, and the alpha channel, if anything is not opaque."""
-    quality, opacity = _percent("alpha quality", quality), picture.alpha
-    if opacity is None or opacity.min() == alpha.OPAQUE:
-        return picture.pixels, None
-    opacity = alpha.coarsen(opacity, quality)
-    return picture.pixels if exact else alpha.fill(picture.pixels, opacity > 0), opacity
+def _opacity(picture: Picture, quality: float) -> np.ndarray | None:
+    """The alpha channel to code; None where all is opaque."""
+    quality = _percent("alpha quality", quality)
+    if picture.alpha is None or picture.alpha.min() == alpha.OPAQUE:
+        return None
+    return alpha.coarsen(picture.alpha, quality)
 
 
-def _analyse(pixels: np.ndarray, step: int, model: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels -> v (h, w, M) float32, latents in quantiser steps, and z (hz, wz, channels)."""
+def _analyse(
+    pixels: np.ndarray, opacity: np.ndarray | None, step: int, model: Model
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels -> v (h, w, M) float32, latents in quantiser steps, and z (hz, wz, channels).
+
+    Given `opacity`, what is hidden is replaced by what costs least.
+    """
     h, w = tiles.grid(*pixels.shape[:2])
     s, gain = model.config.s(step), _gain(step, model).astype(np.float32)
     v = np.empty((h, w, model.config.M), np.float32)
@@ -142,7 +146,9 @@ def _analyse(pixels: np.ndarray, step: int, model: Model) -> tuple[np.ndarray, n
     z = np.empty((*z_size, model.config.z_channels), np.float32)
     for region in tiles.regions(h, w):
         window = tiles.widened(region, model.networks.reach, h, w)
-        u = model.networks.analyse(_samples(pixels, window), s)[tiles.within(region, window)]
+        seen = tiles.scaled(window, LATENT_STRIDE)
+        part = pixels[seen] if opacity is None else alpha.fill(pixels[seen], opacity[seen] > 0)
+        u = model.networks.analyse(_samples(part), s)[tiles.within(region, window)]
         z[hyper(region)] = model.networks.hyper_analyse(_pad(u, HYPER_STRIDE), s)
         v[region] = u * gain
     return v, z
@@ -246,10 +252,10 @@ def _synthesise(
     return pixels
 
 
-def _samples(pixels: np.ndarray, window: Region) -> np.ndarray:
-    """The pixels of a region of latents as g_a wants them: (H, W, 3) float32, -0.5..0.5, the last
-    row and column repeated up to whole latents."""
-    x = _pad(np.atleast_3d(pixels[tiles.scaled(window, LATENT_STRIDE)]), LATENT_STRIDE)
+def _samples(pixels: np.ndarray) -> np.ndarray:
+    """Pixels as g_a wants them: (H, W, 3) float32, -0.5..0.5, the last row and column repeated up
+    to whole latents."""
+    x = _pad(np.atleast_3d(pixels), LATENT_STRIDE)
     x = x.astype(np.float32) / 255 - np.float32(0.5)
     return x if x.shape[2] == 3 else np.repeat(x, 3, axis=2)
 
