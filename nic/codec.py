@@ -84,9 +84,10 @@ class Files:
     ):
         self.picture, self.model = picture, model
         self.metadata = metadata.pack(picture)
-        pixels, opacity = _visible(picture, alpha_quality, exact)
+        opacity = _opacity(picture, alpha_quality)
         self.alpha = None if opacity is None else list(_code_alpha(opacity))
-        self.encoder = Encoder(pixels, model, effort, lanes)
+        shown = None if exact or opacity is None else opacity > 0
+        self.encoder = Encoder(picture.pixels, shown, model, effort, lanes)
 
     def file(
         self,
@@ -189,13 +190,12 @@ def _percent(name: str, value: float) -> float:
     return number
 
 
-def _visible(picture: Picture, quality: float, exact: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """The pixels to code, and the alpha channel, if anything is not opaque."""
-    quality, opacity = _percent("alpha quality", quality), picture.alpha
-    if opacity is None or opacity.min() == alpha.OPAQUE:
-        return picture.pixels, None
-    opacity = alpha.coarsen(opacity, quality)
-    return picture.pixels if exact else alpha.fill(picture.pixels, opacity > 0), opacity
+def _opacity(picture: Picture, quality: float) -> np.ndarray | None:
+    """The alpha channel to code; None where all is opaque."""
+    quality = _percent("alpha quality", quality)
+    if picture.alpha is None or picture.alpha.min() == alpha.OPAQUE:
+        return None
+    return alpha.coarsen(picture.alpha, quality)
 
 
 def _code_alpha(opacity: np.ndarray) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nic import quantizer, tiles
+from nic import alpha, quantizer, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
 from nic.effort import dead_zones, rounds
 from nic.extras import require
@@ -38,10 +38,17 @@ class Latents(NamedTuple):
 
 
 class Encoder:
-    """Codes one image, uint8 (H, W, 3) or (H, W), with one model, effort and number of lanes."""
+    """Codes one image with one model, effort and number of lanes.
 
-    def __init__(self, pixels: np.ndarray, model: Model, effort: int, lanes: int):
-        self.pixels, self.model, self.effort, self.lanes = pixels, model, effort, lanes
+    pixels: uint8 (H, W, 3) or (H, W); shown: (H, W) bool, False where a pixel is hidden and what
+    costs least may stand in its place, or None.
+    """
+
+    def __init__(
+        self, pixels: np.ndarray, shown: np.ndarray | None, model: Model, effort: int, lanes: int
+    ):
+        self.pixels, self.shown = pixels, shown
+        self.model, self.effort, self.lanes = model, effort, lanes
         self.grid = tiles.grid(*pixels.shape[:2])
         if rounds(effort):
             require("train", "torch")
@@ -63,8 +70,10 @@ class Encoder:
         """
         latents, codes = self.latents(step), []
         zones = dead_zones(self.effort) if dead_zone is None else (dead_zone,)
-        for group, share in in_groups(tiles.regions(*self.grid), progress):
-            for region, code in zip(group, self._code(latents, step, group, zones, share)):
+        regions = tiles.regions(*self.grid)
+        for at, share in in_groups(regions, progress):
+            group = self._code(latents, step, regions[at], zones, share)
+            for region, code in zip(regions[at], group):
                 z_hat = latents.z_hat[hyper(region)]
                 codes.append(tile_code(z_hat, code, self.model, estimate))
         return codes
@@ -80,6 +89,13 @@ class Encoder:
                 self._refine(latents, step, region, refiner)
         return latents
 
+    def _pixels(self, region: Region) -> np.ndarray:
+        """The pixels to code on a region of latents."""
+        area = tiles.scaled(region, LATENT_STRIDE)
+        if self.shown is None:
+            return self.pixels[area]
+        return alpha.fill(self.pixels[area], self.shown[area])
+
     def _analyse(self, step: int) -> Latents:
         """Latents and hyperlatents as the networks give them."""
         (h, w), config, networks = self.grid, self.model.config, self.model.networks
@@ -88,7 +104,7 @@ class Encoder:
         z = np.empty((-(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), config.z_channels), np.float32)
         for region in tiles.regions(h, w):
             window = tiles.widened(region, networks.reach, h, w)
-            u = networks.analyse(samples(self.pixels, window), s)[tiles.within(region, window)]
+            u = networks.analyse(samples(self._pixels(window)), s)[tiles.within(region, window)]
             z[hyper(region)] = networks.hyper_analyse(pad(u, HYPER_STRIDE), s)
             v[region] = u * gain
         return Latents(v, np.clip(quantizer.residual(z, 0.0), -VALUE_MAX, VALUE_MAX))
@@ -127,7 +143,7 @@ class Encoder:
         u_hat = v / self.model.gain(step)
         x_hat = self.model.networks.synthesise(u_hat, self.model.config.s(step))
         area, outer = (tiles.scaled(r, LATENT_STRIDE) for r in (region, window))
-        original = self.pixels[area]
+        original = self._pixels(window)[tiles.within(area, outer)]
         height, width = original.shape[:2]
         x_hat = x_hat[tiles.within(area, outer)][:height, :width]
         error = grey_levels(x_hat, original.ndim == 2).astype(np.float32) - original
@@ -148,7 +164,7 @@ class Encoder:
         for iterations in rounds(self.effort):
             before = latents.v[region].copy()
             latents.v[region] = refiner.refine(
-                self.pixels[tiles.scaled(window, LATENT_STRIDE)],
+                self._pixels(window),
                 latents.v[window],
                 tiles.within(region, window),
                 best.v_hat,

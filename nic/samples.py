@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from nic import tiles
 from nic.config import LATENT_STRIDE
-from nic.tiles import Region
 
 
-def samples(pixels: np.ndarray, window: Region) -> np.ndarray:
-    """The pixels of a region of latents as g_a wants them: (H, W, 3) float32, -0.5..0.5, the last
+def samples(pixels: np.ndarray) -> np.ndarray:
+    """Pixels, uint8 (H, W, 3) or (H, W), as g_a wants them: (H, W, 3) float32, -0.5..0.5, the last
     row and column repeated up to whole latents."""
-    x = pad(np.atleast_3d(pixels[tiles.scaled(window, LATENT_STRIDE)]), LATENT_STRIDE)
+    x = pad(np.atleast_3d(pixels), LATENT_STRIDE)
     x = x.astype(np.float32) / 255 - np.float32(0.5)
     return x if x.shape[2] == 3 else np.repeat(x, 3, axis=2)
 

@@ -51,16 +51,16 @@ def decode_tiles(
     A damaged tile raises ChecksumError or FormatError, which name it; `keep_going`, it is passed
     over with a UserWarning.
     """
-    sound = [tile for tile in wanted if not tile.damaged]
     if not keep_going:
         tiles.verify(wanted)
+    sound = []
     for tile in wanted:
-        if tile not in sound:
+        if tile.damaged:
             _warn(f"{tile.name} is damaged")
-    at = 0
-    for group, share in in_groups([tile.region for tile in sound], progress):
-        yield from _decode_group(sound[at : at + len(group)], header, model, keep_going, share)
-        at += len(group)
+        else:
+            sound.append(tile)
+    for at, share in in_groups([tile.region for tile in sound], progress):
+        yield from _decode_group(sound[at], header, model, keep_going, share)
 
 
 def _decode_group(
@@ -107,16 +107,16 @@ def _warn(message: str) -> None:
 
 def in_groups(
     regions: Sequence[Region], progress: Progress | None
-) -> Iterator[tuple[Sequence[Region], Progress | None]]:
-    """As many tiles as advance in lockstep, and the `progress` of their part of all steps."""
-    groups = [regions[at : at + LOCKSTEP] for at in range(0, len(regions), LOCKSTEP)]
-    steps = [max(step_count(*tiles.size(region)) for region in group) for group in groups]
-    for n, group in enumerate(groups):
+) -> Iterator[tuple[slice, Progress | None]]:
+    """Which tiles advance in lockstep, and the `progress` of their part of all steps."""
+    groups = [slice(at, at + LOCKSTEP) for at in range(0, len(regions), LOCKSTEP)]
+    steps = [max(step_count(*tiles.size(region)) for region in regions[at]) for at in groups]
+    for n, at in enumerate(groups):
 
         def share(done: int, _: int, before: int = sum(steps[:n])) -> None:
             progress(before + done, sum(steps))
 
-        yield group, share if progress else None
+        yield at, share if progress else None
 
 
 def hyper(region: Region) -> Region:

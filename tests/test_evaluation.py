@@ -20,7 +20,7 @@ pytest.importorskip("rich", reason="needs the extra `eval`: rich")
 
 from nic import images
 from nic.errors import InputError
-from nic.evaluation import bench, demo, metrics, plots, rivals, runner, summary
+from nic.evaluation import bench, demo, memory, metrics, plots, rivals, runner, summary
 from nic.evaluation.bd_rate import bd_rate, mean_bd_rate
 from nic.extras import require
 
@@ -314,6 +314,12 @@ def test_training_curves(tmp_path):
     plots.training(log, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.width > 1000
+
+
+def test_bench_measures_memory_of_whole_processes(model):
+    peaks = memory.measure(0.01, bench.PHOTO)
+    assert [peak.task for peak in peaks] == ["encode", "decode", "decode --crop"]
+    assert all(0.05 < peak.gigabytes < 2 and peak.seconds > 0 for peak in peaks)
 
 
 def test_bench_finds_the_quality_of_a_rate():

@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from PIL import Image, ImageOps
+
 from nic.errors import NicError
 
 # Not the resource usage of a child, which starts with what its parent has used.
@@ -45,10 +47,8 @@ def measure(megapixels: float, photo: Path) -> list[Peak]:
         ]
 
 
-def _mosaic(photo: Path, side: int):
+def _mosaic(photo: Path, side: int) -> Image.Image:
     """A square image, every second copy of the photograph in each direction mirrored."""
-    from PIL import Image, ImageOps
-
     tile = Image.open(photo).convert("RGB")
     image = Image.new("RGB", (side, side))
     for row in range(-(-side // tile.height)):

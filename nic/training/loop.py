@@ -151,9 +151,7 @@ def train(config: TrainConfig) -> Path:
         run.elapsed, last = run.elapsed + now - last, now
         if not leader:
             continue
-        log.step(
-            {"step": run.step, "minutes": run.elapsed / 60, "crops": run.crops, **measured}
-        )
+        log.step({"step": run.step, "minutes": run.elapsed / 60, "crops": run.crops, **measured})
         bar.update()
         bar.set_postfix({k: f"{measured[k]:.3f}" for k in ("loss", "bpp", "psnr")})
         if run.elapsed - saved_at > 60 * config.checkpoint_minutes:
