@@ -53,7 +53,7 @@ class Layer:
         if self.bias.shape != self.weight.shape[:1] or not 0 < self.limit < 2**31:
             raise ValueError("fixed-point layer of inconsistent shape or limit")
         magnitudes = np.abs(self.weight.astype(np.int64)).reshape(len(self.weight), -1).sum(1)
-        largest = int((magnitudes * ACTIVATION_MAX + np.abs(self.bias)).max())
+        largest = int((magnitudes * ACTIVATION_MAX + np.abs(self.bias)).max(initial=0))
         if largest >= SUM_LIMIT or not 0 <= self.shift < 48:
             raise ValueError(f"fixed-point layer out of bounds: sum {largest}, shift {self.shift}")
 

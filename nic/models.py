@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from nic.architecture import prior_layers
 from nic.config import ModelConfig
 from nic.errors import InputError
 from nic.files import write_atomic
-from nic.inference import Networks, check_tensors
+from nic.inference import Networks, check_tensors, make_networks
 from nic.integer import Layer
 from nic.prior import IntegerPrior
 from nic.tables import FrequencyTables
@@ -35,13 +36,13 @@ class Model:
     fingerprint: bytes
     """First 8 bytes of the weight file's SHA-256; stands in every file's header."""
     tensors: dict[str, np.ndarray]
-    """Weights of g_a, g_s and h_a by their names in `transforms.py`, and `std`."""
+    """Weights of g_a, g_s and h_a by their names in `nic.transforms`, and `std`."""
     prior: IntegerPrior
 
     @cached_property
     def networks(self) -> Networks:
         """The float networks, for inference."""
-        return Networks(self.config, self.tensors)
+        return make_networks(self.config, self.tensors)
 
 
 @cache
@@ -65,7 +66,7 @@ def read(path: Path) -> Model:
         config = ModelConfig(**fields)
         prior = prior_from_tensors(tensors)
         floats = {k: v for k, v in tensors.items() if not k.startswith("prior.")}
-        _check_channels(config, prior)
+        _check_layers(config, prior)
         check_tensors(config, floats)
     except safetensors.SafetensorError as error:
         raise InputError(f"{path}: not a weight file") from error
@@ -74,11 +75,12 @@ def read(path: Path) -> Model:
     return Model(config, hashlib.sha256(data).digest()[:8], floats, prior)
 
 
-def _check_channels(config: ModelConfig, prior: IntegerPrior) -> None:
-    """ValueError unless the prior is one for the configuration's latents and hyperlatents."""
-    found = prior.gains.shape[1], len(prior.z_tables.lows)
-    if found != (config.M, config.z_channels):
-        raise ValueError(f"a prior of {found} channels, not {(config.M, config.z_channels)}")
+def _check_layers(config: ModelConfig, prior: IntegerPrior) -> None:
+    """ValueError unless the prior's layers are of the configuration's shapes."""
+    layers = [*prior.hyper, prior.context, *prior.entropy]
+    found = [layer.weight.shape for layer in layers]
+    if found != [layer.shape for layer in prior_layers(config).values()]:
+        raise ValueError("a prior of other layers than the configuration's")
 
 
 def save(

@@ -14,16 +14,17 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from nic import images
-from nic.config import CONFIGS, LATENT_STRIDE, ModelConfig
+from nic.config import CONFIGS, ModelConfig
 from nic.errors import InputError
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
 from nic.training.config import TrainConfig
-from nic.training.data import CropDataset, principal_components
+from nic.training.data import CropDataset
 from nic.training.evaluate import real_files
 from nic.training.logs import RunLog
 from nic.training.loss import RateDistortion
 from nic.training.model import TrainableModel
 from nic.training.muon import Muon
+from nic.training.start import start
 
 
 class Run:
@@ -43,9 +44,7 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.pt"
         fresh = not self.checkpoint.exists()
         if fresh:
-            rng = np.random.default_rng(config.seed)
-            parts = principal_components(self.dataset, self.model.config.M, LATENT_STRIDE, rng)
-            self.model.start_as_block_transform(*(torch.from_numpy(p).float() for p in parts))
+            start(self.model, self.dataset, np.random.default_rng(config.seed))
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         matrices = [p for p in self.model.parameters() if p.ndim == 4]
         others = [p for p in self.model.parameters() if p.ndim != 4]
