@@ -257,6 +257,7 @@ COMMANDS = {
     "info": ("print the header of .nic files", info_arguments, info),
     "eval": ("rate and quality on a folder of images", *_of_module("nic.evaluation.runner")),
     "bench": ("time the parts of the codec", *_of_module("nic.evaluation.bench")),
+    "models": ("list models, their size and cost", *_of_module("nic.listing")),
     "train": ("train a model", *_of_module("nic.training.command")),
     "export": ("training checkpoint -> weight file", export_arguments, export),
 }

@@ -24,8 +24,11 @@ from nic.integer import Layer
 from nic.prior import IntegerPrior
 from nic.tables import FrequencyTables
 
-SHIPPED = Path(__file__).parent / "weights" / "nic-1.safetensors"
-"""The weight file that comes with the package."""
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the weight files that come with the package, named after their models."""
+
+SHIPPED = WEIGHTS / "nic-1.safetensors"
+"""The weight file that is used unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,12 @@ def read(path: Path) -> Model:
         raise InputError(f"{path}: not a weight file") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a sound weight file of nic ({error})") from error
-    return Model(config, hashlib.sha256(data).digest()[:8], floats, prior)
+    return Model(config, fingerprint(data), floats, prior)
+
+
+def fingerprint(data: bytes) -> bytes:
+    """What a file's header names its model by: 8 bytes of the SHA-256 of the weight file."""
+    return hashlib.sha256(data).digest()[:8]
 
 
 def _check_layers(config: ModelConfig, prior: IntegerPrior) -> None:

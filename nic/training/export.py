@@ -50,6 +50,8 @@ def export_model(model: TrainableModel, out: Path, overwrite: bool = False) -> N
     model = copy.deepcopy(model).cpu()
     kept = ("g_a.", "g_s.", "h_a.", "std")
     floats = {k: v for k, v in model.state_dict().items() if k.startswith(kept)}
+    if any(v.abs().max() > np.finfo(np.float16).max for v in floats.values()):
+        raise InputError("the model's weights are too large for a weight file")
     arrays = {k: v.numpy().astype(np.float16) for k, v in floats.items()}
     models.save(out, model.config, arrays, integer_prior(model), overwrite)
 
