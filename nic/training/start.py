@@ -32,13 +32,13 @@ def as_block_transform(
 
 @torch.no_grad()
 def as_cascade(model: TrainableModel, dataset: CropDataset, rng: np.random.Generator) -> None:
-    """Make each convolution of the papers' g_a the principal components of 2x2 blocks of its
-    input's, and g_s the reverse.
+    """Make each convolution of the papers' g_a the principal components of 2x2 blocks of its input,
+    and g_s the way back.
 
-    Channels beyond the components keep their random kernels in g_a; in g_s nothing listens to them
-    yet. Activations are those of GDN, which starts close to the identity.
+    Channels for which there are no components keep their random kernels; in g_s, nothing that
+    leads to pixels listens to them yet. GDN starts close to the identity.
     """
-    crops = np.concatenate([dataset.batch(1, rng) for _ in range(2**21 // dataset.crop**2)])
+    crops = dataset.batch(max(1, 2**21 // dataset.crop**2), rng)
     x = torch.from_numpy(crops).to(model.std.device)
     x = x.contiguous(memory_format=torch.channels_last)
     live = 3
