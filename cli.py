@@ -360,6 +360,7 @@ COMMANDS = {
     "eval": ("rate and quality on a folder of images", *_of_module("nic.evaluation.runner")),
     "compare": ("one image beside other codecs, as a page", *_of_module("nic.evaluation.compare")),
     "bench": ("time the parts of the codec", *_of_module("nic.evaluation.bench")),
+    "models": ("list models, their size and cost", *_of_module("nic.listing")),
     "train": ("train a model", *_of_module("nic.training.command")),
     "export": ("training checkpoint -> weight file", export_arguments, export),
     "thumbnail": ("small PNG of a .nic file, for file managers", *_of_module("nic.thumbnail")),

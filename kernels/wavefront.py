@@ -46,9 +46,9 @@ class DenseLayer:
     limit: int
 
     @staticmethod
-    def of(layer: Layer, device: torch.device, last: int | None = None) -> DenseLayer:
-        """`last`: keep only so many inputs, those at the end."""
-        matrix = torch.from_numpy(layer.matrix()[-last if last else 0 :]).to(torch.int16)
+    def of(layer: Layer, device: torch.device, skip: int = 0) -> DenseLayer:
+        """`skip`: leave out so many inputs, the first ones."""
+        matrix = torch.from_numpy(layer.matrix()[skip:]).to(torch.int16)
         bias = torch.from_numpy(layer.bias).double()
         return DenseLayer(
             matrix.contiguous().to(device), bias.to(device), layer.shift, layer.leaky, layer.limit
@@ -90,7 +90,7 @@ class Network:
         return Network(
             DenseLayer.of(prior.context, device),
             [
-                DenseLayer.of(first, device, last=len(prior.context.weight)),
+                DenseLayer.of(first, device, skip=len(prior.hyper[-1].weight)),
                 *(DenseLayer.of(layer, device) for layer in rest),
             ],
             table(prior.gains, prior.scale_offsets),
@@ -316,7 +316,8 @@ def parameters(network: Network, cells: Tensor, sums: Tensor, u_hat: Tensor) -> 
     check("u_hat", u_hat, torch.int16, (len(u_hat), network.M), device)
     check("sums", sums, torch.float64, (len(sums), first.weight.shape[1]), device)
     x = torch.empty(n, network.context.weight.shape[1], dtype=torch.int16, device=device)
-    _launch_layer(network.context, u_hat, x, cells, network.context.bias, taps=len(TAPS))
+    if x.numel():  # a model without a context has no features of it
+        _launch_layer(network.context, u_hat, x, cells, network.context.bias, taps=len(TAPS))
     for layer in network.entropy[:-1]:
         out = torch.empty(n, layer.weight.shape[1], dtype=torch.int16, device=device)
         _launch_layer(layer, x, out, cells, sums if layer is first else layer.bias)

@@ -13,6 +13,7 @@ which is an arithmetic shift with rounding, not round-half-even. The idea is tha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,7 @@ def leaky_relu(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution in fixed point.
+    """One convolution in fixed point; it may have no outputs.
 
     weight: (out, in, kh, kw) int16; bias: (out,) int64 in units of the sum; shift: rounding shift
     from sum to output; limit: magnitude the output is clipped to.
@@ -52,8 +53,8 @@ class Layer:
             raise ValueError("fixed-point layer of another type than int16 weights, int64 bias")
         if self.bias.shape != self.weight.shape[:1] or not 0 < self.limit < 2**31:
             raise ValueError("fixed-point layer of inconsistent shape or limit")
-        magnitudes = np.abs(self.weight.astype(np.int64)).reshape(len(self.weight), -1).sum(1)
-        largest = int((magnitudes * ACTIVATION_MAX + np.abs(self.bias)).max())
+        magnitudes = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3))
+        largest = int((magnitudes * ACTIVATION_MAX + np.abs(self.bias)).max(initial=0))
         if largest >= SUM_LIMIT or not 0 <= self.shift < 48:
             raise ValueError(f"fixed-point layer out of bounds: sum {largest}, shift {self.shift}")
 
@@ -67,7 +68,8 @@ class Layer:
 
         Outputs vary slowest in memory, which BLAS multiplies by a few rows up to twice as fast.
         """
-        rows = self.weight.transpose(0, 2, 3, 1).reshape(len(self.weight), -1)
+        inputs = math.prod(self.weight.shape[1:])
+        rows = self.weight.transpose(0, 2, 3, 1).reshape(-1, inputs)
         return np.ascontiguousarray(rows, dtype=np.float64).T
 
     def grid(self, x: np.ndarray) -> np.ndarray:

@@ -15,16 +15,20 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from nic.architecture import prior_layers
 from nic.config import ModelConfig
 from nic.errors import InputError
 from nic.files import write_atomic
-from nic.inference import Networks, check_tensors
+from nic.inference import Networks, check_tensors, make_networks
 from nic.integer import Layer
 from nic.prior import GAIN_BITS, IntegerPrior
 from nic.tables import FrequencyTables
 
-SHIPPED = Path(__file__).parent / "weights" / "nic-1.safetensors"
-"""The weight file that comes with the package."""
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the weight files that come with the package, named after their models."""
+
+SHIPPED = WEIGHTS / "nic-1.safetensors"
+"""The weight file that is used unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,13 @@ class Model:
     fingerprint: bytes
     """First 8 bytes of the weight file's SHA-256; stands in every file's header."""
     tensors: dict[str, np.ndarray]
-    """Weights of g_a, g_s and h_a by their names in `transforms.py`, and `std`."""
+    """Weights of g_a, g_s and h_a by their names in `nic.transforms`, and `std`."""
     prior: IntegerPrior
 
     @cached_property
     def networks(self) -> Networks:
         """The float networks, for inference."""
-        return Networks(self.config, self.tensors)
+        return make_networks(self.config, self.tensors)
 
     def gain(self, step: int) -> np.ndarray:
         """(M,) float32: from whitened latents to quantiser steps, at a quality step."""
@@ -69,20 +73,26 @@ def read(path: Path) -> Model:
         config = ModelConfig(**fields)
         prior = prior_from_tensors(tensors)
         floats = {k: v for k, v in tensors.items() if not k.startswith("prior.")}
-        _check_channels(config, prior)
+        _check_layers(config, prior)
         check_tensors(config, floats)
     except safetensors.SafetensorError as error:
         raise InputError(f"{path}: not a weight file") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a sound weight file of nic ({error})") from error
-    return Model(config, hashlib.sha256(data).digest()[:8], floats, prior)
+    return Model(config, fingerprint(data), floats, prior)
 
 
-def _check_channels(config: ModelConfig, prior: IntegerPrior) -> None:
-    """ValueError unless the prior is one for the configuration's latents and hyperlatents."""
-    found = prior.gains.shape[1], len(prior.z_tables.lows)
-    if found != (config.M, config.z_channels):
-        raise ValueError(f"a prior of {found} channels, not {(config.M, config.z_channels)}")
+def fingerprint(data: bytes) -> bytes:
+    """What a file's header names its model by: 8 bytes of the SHA-256 of the weight file."""
+    return hashlib.sha256(data).digest()[:8]
+
+
+def _check_layers(config: ModelConfig, prior: IntegerPrior) -> None:
+    """ValueError unless the prior's layers are of the configuration's shapes."""
+    layers = [*prior.hyper, prior.context, *prior.entropy]
+    found = [layer.weight.shape for layer in layers]
+    if found != [layer.shape for layer in prior_layers(config).values()]:
+        raise ValueError("a prior of other layers than the configuration's")
 
 
 def save(

@@ -136,7 +136,7 @@ class IntegerPrior:
     hyper: list[Layer]
     """h_s: a PixelShuffle(2) follows each layer but the last."""
     context: Layer
-    """(phi, M, 1, 12): the causal window's taps in the order of TAPS."""
+    """(phi, M, 1, 12): the causal window's taps in the order of TAPS; no phi, no context."""
     entropy: list[Layer]
     """1x1 layers on (psi, phi); the last gives M means of u, then M scale indices."""
     gains: np.ndarray

@@ -33,7 +33,7 @@ from nic.prior import (
 from nic.rate import gaussian_bits
 from nic.tables import SCALE_MAX, SCALE_MIN, SCALES
 from nic.tiles import Region
-from nic.transforms import Synthesis
+from nic.transforms import KINDS
 
 LEARNING_RATE = 0.01
 """Adam's, in quantiser steps: the middle of what was tried, 0.005 to 0.1."""
@@ -54,7 +54,7 @@ class Refiner:
         self.prior, self.relaxed = prior, RelaxedPrior(prior, step)
         self.gain = _channels(prior.gains[step] * 2.0**-GAIN_BITS)
         self.std = torch.from_numpy(model.tensors["std"].astype(np.float32))
-        self.g_s = Synthesis(config).requires_grad_(False)
+        self.g_s = KINDS[config.transforms].Synthesis(config).requires_grad_(False)
         self.g_s.load_state_dict(
             {
                 name.removeprefix("g_s."): torch.from_numpy(array.astype(np.float32))
@@ -136,7 +136,7 @@ class RelaxedPrior:
         self.context = self._weights(window, layer.bias, layer.shift)
         first, *rest = prior.entropy
         self.first_shift = first.shift
-        features = first.weight[:, -len(layer.weight) :]
+        features = first.weight[:, first.weight.shape[1] - len(layer.weight) :]
         self.first, _ = self._weights(features, first.bias, first.shift)
         self.rest = [self._weights(layer.weight, layer.bias, layer.shift) for layer in rest]
 
@@ -150,9 +150,11 @@ class RelaxedPrior:
 
     def __call__(self, v: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
         """v (1, M, h, w) -> means in quantiser steps, and scale levels as real numbers."""
-        u = (v * self.to_context).to(self.dtype)
-        phi = F.conv2d(F.pad(u, (2, 2, 2, 0)), *self.context)
-        h = F.conv2d(phi, self.first) + sums
+        h = sums
+        if self.first.shape[1]:
+            u = (v * self.to_context).to(self.dtype)
+            phi = F.conv2d(F.pad(u, (2, 2, 2, 0)), *self.context)
+            h = h + F.conv2d(phi, self.first)
         for weight, bias in self.rest:
             h = F.conv2d(F.leaky_relu(h, LEAKY_SLOPE), weight, bias)
         means, levels = h.float().split(self.M, dim=1)

@@ -286,6 +286,7 @@ class Model:
         entries = json.loads(weights[8:start])
         config = json.loads(entries.pop("__metadata__")["config"])
         self.M, self.s_max = config["M"], config["s_max"]
+        self.transforms = config.get("transforms", "block")
         self.tensors = {}
         for name, entry in entries.items():
             letter, bits = entry["dtype"][0], int(entry["dtype"][1:])
@@ -459,6 +460,15 @@ def synthesise(model: Model, header: Header, v_hat: np.ndarray) -> np.ndarray:
     s = model.s_max * header.quality_step / 255
     u = (v_hat / 64) / (model["prior.gains"][header.quality_step] / 65536)
     y = u * model["std"].reshape(-1)
+    x = {"block": block_transforms, "gdn": gdn_transforms}[model.transforms](model, u, y, s)
+    x = x[: header.height, : header.width]
+    if header.gray:
+        x = x.mean(axis=-1)
+    return np.clip(np.round(x * 255), 0, 255).astype(np.uint8)
+
+
+def block_transforms(model: Model, u: np.ndarray, y: np.ndarray, s: float) -> np.ndarray:
+    """Section "Transforms `block`"."""
     x = conv(model, "g_s.head", u) * gain(model, "g_s.coarse_gain", s)
     for name in model.numbered("g_s.coarse"):
         x = block(model, name, x)
@@ -466,11 +476,20 @@ def synthesise(model: Model, header: Header, v_hat: np.ndarray) -> np.ndarray:
     for name in model.numbered("g_s.fine"):
         x = block(model, name, x)
     x = shuffle(conv(model, "g_s.tail", x), 8)
-    x = (shuffle(conv(model, "g_s.linear", y), 16) * 22 / 255 + x) * 22 / 255 + 1 / 2
-    x = x[: header.height, : header.width]
-    if header.gray:
-        x = x.mean(axis=-1)
-    return np.clip(np.round(x * 255), 0, 255).astype(np.uint8)
+    return (shuffle(conv(model, "g_s.linear", y), 16) * 22 / 255 + x) * 22 / 255 + 1 / 2
+
+
+def gdn_transforms(model: Model, u: np.ndarray, y: np.ndarray, s: float) -> np.ndarray:
+    """Section "Transforms `gdn`"."""
+    x = y * 22 / 255 / 16
+    for k in range(3):
+        x = igdn(model, f"g_s.gdn.{k}", shuffle(conv(model, f"g_s.conv.{k}", x), 2))
+    return shuffle(conv(model, "g_s.conv.3", x), 2) + 1 / 2
+
+
+def igdn(model: Model, name: str, x: np.ndarray) -> np.ndarray:
+    beta, gamma = model[f"{name}.beta"], model[f"{name}.gamma"]
+    return x * np.sqrt(2**-10 + beta**2 + x**2 @ (gamma**2).T)
 
 
 def conv(model: Model, name: str, x: np.ndarray) -> np.ndarray:

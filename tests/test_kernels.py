@@ -16,7 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_prior import latents, oracle, prior  # noqa: E402, F401
+from test_prior import latents, oracle, prior, scale_prior  # noqa: E402, F401
 
 from kernels import bench, launch, range_decoder, wavefront  # noqa: E402
 from kernels.device_prior import DevicePrior  # noqa: E402
@@ -291,6 +291,15 @@ def test_pytorch_decodes_a_batch_and_the_oracle_agrees(prior, coded):  # noqa: F
     assert_decoded(v_hats, coded)
     v, z_hat, _ = coded[0]
     np.testing.assert_array_equal(v_hats[0], oracle(prior, v, z_hat, STEPS[0]))
+
+
+def test_a_prior_without_context_decodes_too(scale_prior, device):  # noqa: F811
+    v, z_hat = latents(5, 6)
+    code = scale_prior.encode_y(v, z_hat, 100)
+    for triton in (True, False):
+        device_prior = DevicePrior(scale_prior, device, triton)
+        [v_hat] = device_prior.decode_y([code.stream], [z_hat], [100], [(5, 6)], [1])
+        np.testing.assert_array_equal(v_hat, code.v_hat)
 
 
 def test_a_damaged_stream_is_an_error(prior, coded):  # noqa: F811

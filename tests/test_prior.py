@@ -21,15 +21,26 @@ SMALL = ModelConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def prior():
+def lively_prior(config):
     """A prior of random weights, lively enough that means and scales differ everywhere."""
     torch.manual_seed(0)
-    model = TrainableModel(SMALL)
-    for p in [*model.entropy_parameters.parameters(), *model.context.parameters()]:
+    model = TrainableModel(config)
+    parts = [model.entropy_parameters, model.context] if config.phi_channels else [model.h_s]
+    for p in [p for part in parts for p in part.parameters()]:
         p.data = torch.randn_like(p) * 0.4
     model.std.uniform_(0.3, 30)
     return integer_prior(model)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return lively_prior(SMALL)
+
+
+@pytest.fixture(scope="module")
+def scale_prior():
+    """Without a context and without means."""
+    return lively_prior(dataclasses.replace(SMALL, phi_channels=0, means=False))
 
 
 def latents(h, w, scale=20.0, seed=0):
@@ -109,6 +120,14 @@ def test_decoder_encoder_and_oracle_agree(prior, size, step):
     stream, v_hat, *_ = prior.encode_y(v, z_hat, step)
     np.testing.assert_array_equal(v_hat, oracle(prior, v, z_hat, step))
     np.testing.assert_array_equal(prior.decode_y(stream, z_hat, step, *size), v_hat)
+
+
+def test_a_prior_of_scales_alone_does_the_same(scale_prior):
+    v, z_hat = latents(5, 9)
+    code = scale_prior.encode_y(v, z_hat, 100)
+    assert not (code.v_hat % 64).any() and len(np.unique(code.levels)) > 20
+    np.testing.assert_array_equal(code.v_hat, oracle(scale_prior, v, z_hat, 100))
+    np.testing.assert_array_equal(scale_prior.decode_y(code.stream, z_hat, 100, 5, 9), code.v_hat)
 
 
 def test_position_by_position_gives_the_same_latents(prior):

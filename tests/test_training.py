@@ -1,6 +1,7 @@
 """The trainer: it learns, resumes exactly, averages over processes, and what it exports codes."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,29 @@ def test_training_lowers_the_loss_and_the_export_codes_images(pictures, tmp_path
     assert np.mean((decoded.astype(float) - pixels) ** 2) < pixels.var() / 4
     evaluated = (tmp_path / "eval.csv").read_text().splitlines()
     assert evaluated[0] == "step,quality,bpp,estimated_bpp,psnr" and len(evaluated) == 5
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"phi_channels": 0}, {"phi_channels": 0, "means": False}],
+    ids=["context", "no context", "scales alone"],
+)
+def test_the_papers_models_start_as_a_codec_and_learn(pictures, tmp_path, monkeypatch, parts):
+    tiny = dataclasses.replace(TINY, transforms="gdn", lmbda_max=0.05, **parts)
+    monkeypatch.setitem(config.CONFIGS, "tiny", tiny)
+    options = settings(pictures, tmp_path, steps=40, batch=4, lr=4e-3, transform_lr=0.02)
+    run = Run(options, torch.device("cpu"))
+    start, losses = run.train_step(progress=1.0), []
+    assert start["psnr"] > 20
+    while run.progress() < 1:
+        losses.append(run.train_step(run.progress())["loss"])
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    run.save()
+    export(run.checkpoint, tmp_path / "tiny.safetensors")
+    model = models.load(tmp_path / "tiny.safetensors")
+    pixels = np.asarray(Image.open(pictures / "0.png"))
+    decoded = codec.decode(codec.encode(Picture(pixels), 80, model=model), model=model).pixels
+    assert np.mean((decoded.astype(float) - pixels) ** 2) < pixels.var() / 4
 
 
 def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path):
@@ -151,6 +175,17 @@ def test_orthogonalize_brings_singular_values_near_one():
     for shape in [(20, 50), (50, 20)]:
         values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)).float())
         assert values.min() > 0.5 and values.max() < 1.5
+
+
+@pytest.mark.parametrize("name", [name for name in config.CONFIGS if name != "nic-1"])
+def test_settings_of_the_papers_models_are_sound(name):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    path = Path(__file__).parents[1] / "configs" / f"{name}.toml"
+    parsed = command.parse(parser.parse_args(["--config", str(path), "--data", "here"]))
+    assert (parsed.model, parsed.folder) == (name, Path("runs") / name)
 
 
 def test_flags_override_the_config_file(tmp_path):

@@ -4,6 +4,7 @@ config file."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nic.config import CONFIGS
@@ -21,6 +22,7 @@ LIMITS = [
     ("batch", 1, 4096),
     ("crop", 64, 4096),
     ("lr", 0, 1),
+    ("transform_lr", 0, 1),
     ("warmup", 0, 1e9),
     ("clip", 1e-9, 1e9),
     ("ema", 0, 0.999999),
@@ -37,7 +39,9 @@ class TrainConfig:
 
     data: str = field(metadata={"help": "folder of training images"})
     out: str = _option(
-        "runs/nic-1", "folder of checkpoints, log and pixel cache; a run found there is resumed"
+        "",
+        "folder of checkpoints, log and pixel cache; a run found there is resumed"
+        " (default: runs/ and the model's name)",
     )
     model: str = _option("nic-1", f"architecture: {', '.join(CONFIGS)}")
     minutes: float = _option(60.0, "budget: the learning rate reaches zero when it is spent")
@@ -48,6 +52,7 @@ class TrainConfig:
     batch: int = _option(6, "crops a step in each process")
     crop: int = _option(256, "side of a crop in pixels, a multiple of 64")
     lr: float = _option(1e-3, "highest learning rate")
+    transform_lr: float = _option(1.0, "that of g_a and g_s, as a multiple of lr")
     warmup: int = _option(200, "steps of linear warm-up; linear decay to zero follows")
     clip: float = _option(1.0, "largest norm of the gradient")
     ema: float = _option(0.999, "decay of the averaged weights, which are what is exported")
@@ -61,6 +66,11 @@ class TrainConfig:
     device: str = _option("auto", "auto, cpu or cuda")
     wandb: str = _option("", "Weights & Biases project to log to, besides log.csv")
     wandb_offline: bool = _option(False, "keep Weights & Biases files on disk")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        return Path(self.out or f"runs/{self.model}")
 
     def __post_init__(self):
         for name, low, high in LIMITS:

@@ -74,26 +74,3 @@ def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
     # Last, so that an interrupted cache is never taken for a whole one.
     write_atomic(index, json.dumps({"files": files, "sizes": sizes}).encode())
     return sizes
-
-
-def principal_components(
-    dataset: CropDataset, count: int, block: int, rng: np.random.Generator, crops: int = 1500
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first components of the training images' blocks, for the transforms to start from.
-
-    Returns (count, 3, block, block) orthonormal components, largest variance first, and the
-    (count,) root mean squares of their coefficients, pixels in 0..1 less one half.
-    """
-    size = 3 * block * block
-    moment = np.zeros((size, size))
-    total = 0
-    for _ in range(crops):
-        x = dataset.batch(1, rng)[0]
-        n = dataset.crop // block
-        patches = x.reshape(3, n, block, n, block).transpose(1, 3, 0, 2, 4).reshape(n * n, size)
-        moment += patches.T @ patches
-        total += n * n
-    variances, vectors = np.linalg.eigh(moment / total)
-    order = np.argsort(variances)[::-1][:count]
-    std = np.sqrt(np.maximum(variances[order], 1e-8))
-    return vectors[:, order].T.reshape(count, 3, block, block), std

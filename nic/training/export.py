@@ -21,11 +21,12 @@ from nic.prior import (
     INVERSE_BITS,
     MEAN_BITS,
     SCALE_BITS,
+    TAPS,
     IntegerPrior,
 )
 from nic.tables import SCALE_MIN, TAIL, FrequencyTables, gaussian_tables, scale_levels
 from nic.training.checkpoint import read_checkpoint
-from nic.training.model import TrainableModel
+from nic.training.model import EntropyParameters, TrainableModel
 
 PSI_BITS = PHI_BITS = HIDDEN_BITS = 10
 """Fraction bits of int16 activations: values within +-32 in steps of 0.001."""
@@ -49,6 +50,8 @@ def export_model(model: TrainableModel, out: Path, overwrite: bool = False) -> N
     model = copy.deepcopy(model).cpu()
     kept = ("g_a.", "g_s.", "h_a.", "std")
     floats = {k: v for k, v in model.state_dict().items() if k.startswith(kept)}
+    if any(v.abs().max() > np.finfo(np.float16).max for v in floats.values()):
+        raise InputError("the model's weights are too large for a weight file")
     arrays = {k: v.numpy().astype(np.float16) for k, v in floats.items()}
     models.save(out, model.config, arrays, integer_prior(model), overwrite)
 
@@ -74,7 +77,7 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
             _layer(h_s.out, PSI_BITS, PSI_BITS, leaky=True),
         ],
         context=_context_layer(model),
-        entropy=[first, *hidden, _head_layer(parameters.layers[-1])],
+        entropy=[first, *hidden, _head_layer(parameters)],
         gains=_integers(gains, GAIN_BITS, 26),
         # Where a gain is below 1/32, latents are zero for good: their context needs no exact scale.
         inverses=_integers((1 / gains).clamp(max=31.99), INVERSE_BITS, 29),
@@ -139,19 +142,25 @@ def _fixed_point(
 
 def _context_layer(model: TrainableModel) -> Layer:
     """The causal kernels as (phi, M, 1, 12), taps in the order of prior.TAPS."""
+    if model.context is None:
+        shape = 0, model.config.M, 1, len(TAPS)
+        return Layer(np.zeros(shape, np.int16), np.zeros(0, np.int64), shift=0, leaky=False)
     weight, bias = model.context.taps()[:, :, None], model.context.above.bias
     return _fixed_point(weight, bias, CONTEXT_BITS, PHI_BITS, leaky=False)
 
 
-def _head_layer(layer: nn.Conv2d) -> Layer:
+def _head_layer(parameters: EntropyParameters) -> Layer:
     """The last layer, which gives means of u and, in place of log-scales, scale indices."""
-    M = len(layer.weight) // 2
+    layer = parameters.layers[-1]
+    weight, bias = layer.weight.data.double(), layer.bias.data.double()
+    if not parameters.means:
+        weight, bias = (torch.cat([torch.zeros_like(t), t]) for t in (weight, bias))
+    M = len(weight) // 2
     # Outputs have SCALE_BITS; the means' rows are scaled up to give MEAN_BITS.
     factors = torch.cat(
         [torch.full((M,), 2.0 ** (MEAN_BITS - SCALE_BITS)), torch.full((M,), 1 / _log_ratio())]
     ).double()
-    weight = layer.weight.data.double() * factors[:, None, None, None]
-    bias = layer.bias.data.double() * factors
+    weight, bias = weight * factors[:, None, None, None], bias * factors
     bias[M:] -= math.log(SCALE_MIN) / _log_ratio()
     return _fixed_point(weight, bias, HIDDEN_BITS, SCALE_BITS, leaky=False, limit=HEAD_LIMIT)
 

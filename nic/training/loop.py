@@ -7,6 +7,7 @@ import dataclasses
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +15,17 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from nic import images
-from nic.config import CONFIGS, LATENT_STRIDE, ModelConfig
+from nic.config import CONFIGS, ModelConfig
 from nic.errors import InputError
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
 from nic.training.config import TrainConfig
-from nic.training.data import CropDataset, principal_components
+from nic.training.data import CropDataset
 from nic.training.evaluate import real_files
 from nic.training.logs import RunLog
 from nic.training.loss import RateDistortion
 from nic.training.model import TrainableModel
 from nic.training.muon import Muon
+from nic.training.start import start
 
 
 class Run:
@@ -31,7 +33,7 @@ class Run:
 
     def __init__(self, config: TrainConfig, device: torch.device):
         self.config, self.device = config, device
-        self.folder = Path(config.out)
+        self.folder = config.folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
@@ -43,18 +45,25 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.pt"
         fresh = not self.checkpoint.exists()
         if fresh:
-            rng = np.random.default_rng(config.seed)
-            parts = principal_components(self.dataset, self.model.config.M, LATENT_STRIDE, rng)
-            self.model.start_as_block_transform(*(torch.from_numpy(p).float() for p in parts))
+            start(self.model, self.dataset, np.random.default_rng(config.seed))
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        matrices = [p for p in self.model.parameters() if p.ndim == 4]
-        others = [p for p in self.model.parameters() if p.ndim != 4]
         self.optimizers = [
-            Muon(matrices, lr=config.lr),
-            torch.optim.Adam(others, lr=config.lr, betas=(0.9, 0.99), fused=True),
+            Muon(self._groups(matrices=True), lr=config.lr),
+            torch.optim.Adam(
+                self._groups(matrices=False), lr=config.lr, betas=(0.9, 0.99), fused=True
+            ),
         ]
         if not fresh:
             self.load()
+
+    def _groups(self, matrices: bool) -> list[dict[str, Any]]:
+        """Convolution weights, or all other parameters, by the `factor` of their learning rate."""
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if (parameter.ndim == 4) == matrices:
+                factor = self.config.transform_lr if name.startswith(("g_a.", "g_s.")) else 1.0
+                groups.setdefault(factor, []).append(parameter)
+        return [{"params": params, "factor": factor} for factor, params in groups.items()]
 
     def progress(self) -> float:
         """Share of the budget spent, 0..1, the same in every process."""
@@ -87,7 +96,7 @@ class Run:
         if torch.isfinite(norm):
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get("factor", 1.0)  # none in older checkpoints
                 optimizer.step()
             self._update_average()
         self.model.zero_grad(set_to_none=True)
@@ -191,7 +200,7 @@ def launch(config: TrainConfig) -> None:
         train(config)
         return
     # What is wrong with the data is said here, and the images are decoded once.
-    CropDataset(Path(config.data), Path(config.out) / "cache", config.crop)
+    CropDataset(Path(config.data), config.folder / "cache", config.crop)
     _evaluation_pictures(config)
     with socket.socket() as free:
         free.bind(("localhost", 0))

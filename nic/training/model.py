@@ -9,7 +9,8 @@ weights for all qualities. With std, the latents' standard deviations, constant 
     (psi, phi, s) -> entropy parameters -> mean and log-scale of u
 
 The prior sees whitened latents only: in v's units its means are multiplied by std * gain and the
-log of std * gain is added to its log-scales.
+log of std * gain is added to its log-scales. The papers' models are the same with other transforms,
+less the context, or less the means as well.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nic.config import BASE_STEP, LEAKY_SLOPE, ModelConfig
+from nic.config import LEAKY_SLOPE, ModelConfig
 from nic.prior import TAPS, wavefronts
 from nic.quantizer import residual
 from nic.rate import gaussian_bits
 from nic.training.density import FactorizedDensity
-from nic.transforms import Analysis, Anchors, HyperAnalysis, Synthesis
+from nic.transforms import KINDS
+from nic.transforms.anchors import Anchors
 
 
 class Output(NamedTuple):
@@ -81,17 +83,20 @@ class EntropyParameters(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        widths = [config.psi_channels + config.phi_channels, *config.entropy_channels, 2 * config.M]
+        self.means = config.means
+        outputs = 2 * config.M if config.means else config.M
+        widths = [config.psi_channels + config.phi_channels, *config.entropy_channels, outputs]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:]))
         self.quality = Anchors(config.anchors, widths[1])
         self.layers[-1].weight.data *= 0.1
 
-    def forward(self, psi: Tensor, phi: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.layers[0](torch.cat([psi, phi], dim=1)) + self.quality(s)
+    def forward(self, features: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """features: psi, and phi after it where there is a context."""
+        h = self.layers[0](features) + self.quality(s)
         for layer in self.layers[1:]:
             h = layer(F.leaky_relu(h, LEAKY_SLOPE))
-        means, log_scales = h.float().chunk(2, dim=1)
-        return means, log_scales
+        h = h.float()
+        return h.chunk(2, dim=1) if self.means else (torch.zeros_like(h), h)
 
 
 class TrainableModel(nn.Module):
@@ -100,28 +105,18 @@ class TrainableModel(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.g_a = Analysis(config)
-        self.g_s = Synthesis(config)
-        self.h_a = HyperAnalysis(config)
+        transforms = KINDS[config.transforms]
+        self.g_a = transforms.Analysis(config)
+        self.g_s = transforms.Synthesis(config)
+        self.h_a = transforms.HyperAnalysis(config)
         self.h_s = HyperSynthesis(config)
-        self.context = CausalConv(config.M, config.phi_channels)
+        self.context = CausalConv(config.M, config.phi_channels) if config.phi_channels else None
         self.entropy_parameters = EntropyParameters(config)
         self.z_density = FactorizedDensity(config.z_channels)
         # The best quantiser step goes with lmbda^-1/2; gain 1 suits lmbda 0.018 (measured).
         first, last = (0.5 * math.log(l / 0.018) for l in (config.lmbda_min, config.lmbda_max))
         self.gain = Anchors(config.anchors, config.M, first, last)
         self.register_buffer("std", torch.ones(1, config.M, 1, 1))
-
-    def start_as_block_transform(self, components: Tensor, std: Tensor) -> None:
-        """Make g_a and g_s the principal components of 16x16 patches.
-
-        components: (M, 3, 16, 16), orthonormal; std: (M,), of their coefficients, pixels in 0..1.
-        """
-        self.g_a.linear.weight.data.copy_(components / BASE_STEP)
-        self.g_s.linear.weight.data.copy_(components.flatten(1).T[:, :, None, None] / BASE_STEP)
-        for linear in (self.g_a.linear, self.g_s.linear):
-            nn.init.zeros_(linear.bias)
-        self.std.copy_((std / BASE_STEP).view(1, -1, 1, 1))
 
     def forward(self, x: Tensor, s: Tensor) -> Output:
         """x: (B, 3, H, W) in -0.5..0.5, H and W multiples of 64; s: (B,) in 0..1."""
@@ -131,10 +126,13 @@ class TrainableModel(nn.Module):
         psi = self.h_s(_ste_round(z))
         gain = self.std * self.gain(s).exp()
         v = u * gain
-        # The context is what the decoder will have; its gradient passes straight to v.
-        decoded = self.decode_serially(v, psi, gain, s)
-        phi = self.context((v + (decoded - v).detach()) / gain)
-        means, log_scales = self.entropy_parameters(psi, phi, s)
+        features = psi
+        if self.context is not None:
+            # The context is what the decoder will have; its gradient passes straight to v.
+            decoded = self.decode_serially(v, psi, gain, s)
+            phi = self.context((v + (decoded - v).detach()) / gain)
+            features = torch.cat([psi, phi], dim=1)
+        means, log_scales = self.entropy_parameters(features, s)
         means = means * gain
         bits_y = _rate(v, means, (log_scales + gain.log()).exp())
         u_hat = (_ste_round(v - means) + means) / gain

@@ -1,17 +1,4 @@
-"""The float networks as they are trained: analysis g_a, synthesis g_s and hyper analysis h_a.
-
-`inference.py` computes the same from a weight file, without PyTorch.
-
-Everything here may differ by rounding from one machine to the next without harm: the encoder's
-side decides which integers are sent, and the synthesis only what a pixel's last grey level is. What
-the entropy decoder depends on is integer arithmetic and lives in `integer.py` and `prior.py`.
-
-Shapes: images x are (B, 3, H, W) float in -0.5..0.5 with H and W multiples of 16, latents y are
-(B, M, H/16, W/16), hyperlatents z are (B, z_channels, H/64, W/64). `s` is the quality as a number
-in 0..1, shape (B,).
-
-y is in units of BASE_STEP grey levels of a unit-norm basis function; u = y / std is whitened.
-"""
+"""nic-1's transforms: a block transform, with a residual network on 8x8 blocks beside it."""
 
 from __future__ import annotations
 
@@ -20,27 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nic.config import BASE_STEP, LATENT_STRIDE, LEAKY_SLOPE, Z_START_SCALE, ModelConfig
-
-
-class Anchors(nn.Module):
-    """Vectors learned at evenly spaced qualities, linearly interpolated in between.
-
-    Gains are the exponential of such a vector (Cui et al. 2021, sec. 3.2), so that interpolation is
-    in the log domain.
-    """
-
-    def __init__(self, anchors: int, channels: int, first: float = 0.0, last: float = 0.0):
-        super().__init__()
-        line = torch.linspace(first, last, anchors)
-        self.values = nn.Parameter(line[:, None].repeat(1, channels))
-
-    def forward(self, s: Tensor) -> Tensor:
-        """(B,) in 0..1 -> (B, channels, 1, 1)."""
-        position = s * (len(self.values) - 1)
-        below = position.floor().clamp(0, len(self.values) - 2).long()
-        fraction = (position - below)[:, None]
-        mixed = self.values[below] * (1 - fraction) + self.values[below + 1] * fraction
-        return mixed[:, :, None, None]
+from nic.transforms.anchors import Anchors
 
 
 class ResidualBottleneck(nn.Module):

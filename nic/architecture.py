@@ -1,0 +1,140 @@
+"""Names, shapes and cost of a model's networks, from its configuration alone.
+
+One description serves both the check of weight files and the counting of `nic models`.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+from nic.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig
+from nic.prior import TAPS
+
+Shape = tuple[int, ...]
+
+
+class Layer(NamedTuple):
+    """One linear layer."""
+
+    shape: Shape
+    """Of its weights: (out, in, rows, columns) of a convolution; (channels, channels) of a GDN."""
+    stride: int
+    """Pixels of the image, in each direction, for each position at which the layer is applied."""
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulates a pixel."""
+        return math.prod(self.shape) / self.stride**2
+
+    def tensors(self, name: str) -> dict[str, Shape]:
+        """Names and shapes of weights and biases."""
+        weight, bias = ("gamma", "beta") if len(self.shape) == 2 else ("weight", "bias")
+        return {f"{name}.{weight}": self.shape, f"{name}.{bias}": self.shape[:1]}
+
+
+def transform_layers(config: ModelConfig) -> dict[str, Layer]:
+    """Layers of g_a, g_s and h_a."""
+    return (_gdn_layers if config.transforms == "gdn" else _block_layers)(config)
+
+
+def _block_layers(config: ModelConfig) -> dict[str, Layer]:
+    N, M, C = config.N, config.M, config.hyper_channels
+    layers = {
+        "g_a.linear": Layer((M, 3, LATENT_STRIDE, LATENT_STRIDE), 16),
+        "g_a.head": Layer((N, 3 * 64, 1, 1), 8),
+        "g_a.down": Layer((N, N, 3, 3), 16),
+        "g_a.tail": Layer((M, N, 1, 1), 16),
+        "g_s.linear": Layer((3 * LATENT_STRIDE**2, M, 1, 1), 16),
+        "g_s.head": Layer((N, M, 1, 1), 16),
+        "g_s.up": Layer((4 * N, N, 1, 1), 16),
+        "g_s.tail": Layer((3 * 64, N, 1, 1), 8),
+        "h_a.head": Layer((C, 2 * M, 1, 1), 16),
+        "h_a.down1": Layer((C, C, 5, 5), 32),
+        "h_a.down2": Layer((config.z_channels, C, 5, 5), 64),
+    }
+    blocks = {"h_a.block": (C, 16)}
+    for side in ("g_a", "g_s"):
+        blocks |= {f"{side}.fine.{k}": (N, 8) for k in range(config.fine_blocks)}
+        blocks |= {f"{side}.coarse.{k}": (N, 16) for k in range(config.coarse_blocks)}
+    for name, (n, stride) in blocks.items():
+        layers[f"{name}.layers.0"] = Layer((n // 2, n, 1, 1), stride)
+        layers[f"{name}.layers.2"] = Layer((n // 2, n // 2, 3, 3), stride)
+        layers[f"{name}.layers.4"] = Layer((n, n // 2, 1, 1), stride)
+    return layers
+
+
+def _gdn_layers(config: ModelConfig) -> dict[str, Layer]:
+    N, M, Z = config.N, config.M, config.z_channels
+    layers = {
+        "h_a.conv.0": Layer((Z, M, 3, 3), 16),
+        "h_a.conv.1": Layer((Z, Z, 5, 5), 32),
+        "h_a.conv.2": Layer((Z, Z, 5, 5), 64),
+    }
+    for k, (a, b) in enumerate(pairwise([3, N, N, N, M])):
+        layers[f"g_a.conv.{k}"] = Layer((b, a, 5, 5), 2 ** (k + 1))
+    for k, (a, b) in enumerate(pairwise([M, N, N, N, 3])):
+        layers[f"g_s.conv.{k}"] = Layer((4 * b, a, 3, 3), 2 ** (4 - k))
+    for k in range(3):
+        layers[f"g_a.gdn.{k}"] = Layer((N, N), 2 ** (k + 1))
+        layers[f"g_s.gdn.{k}"] = Layer((N, N), 2 ** (3 - k))
+    return layers
+
+
+def transform_gains(config: ModelConfig) -> dict[str, int]:
+    """Channels of each gain that g_a, g_s and h_a take from the quality."""
+    gains = {"h_a.gain": config.M}
+    if config.transforms == "block":
+        sides = [(side, grid) for side in ("g_a", "g_s") for grid in ("fine", "coarse")]
+        gains |= {f"{side}.{grid}_gain": config.N for side, grid in sides}
+    return gains
+
+
+def transform_tensors(config: ModelConfig) -> dict[str, Shape]:
+    """Names and shapes of all float tensors of a weight file."""
+    tensors: dict[str, Shape] = {"std": (1, config.M, 1, 1)}
+    for name, layer in transform_layers(config).items():
+        tensors |= layer.tensors(name)
+    gains = transform_gains(config).items()
+    return tensors | {f"{name}.values": (config.anchors, channels) for name, channels in gains}
+
+
+def prior_layers(config: ModelConfig) -> dict[str, Layer]:
+    """Layers of h_s, of the context and of the entropy parameters, as in a weight file."""
+    M, C, psi, phi = config.M, config.hyper_channels, config.psi_channels, config.phi_channels
+    coarse, middle = LATENT_STRIDE * HYPER_STRIDE, LATENT_STRIDE * HYPER_STRIDE // 2
+    layers = {
+        "hyper.0": Layer((4 * C, config.z_channels, 3, 3), coarse),
+        "hyper.1": Layer((4 * C, C, 3, 3), middle),
+        "hyper.2": Layer((psi, C, 3, 3), LATENT_STRIDE),
+        "context": Layer((phi, M, 1, len(TAPS)), LATENT_STRIDE),
+    }
+    widths = [psi + phi, *config.entropy_channels, 2 * M]
+    for k, (a, b) in enumerate(pairwise(widths)):
+        layers[f"entropy.{k}"] = Layer((b, a, 1, 1), LATENT_STRIDE)
+    return layers
+
+
+class Complexity(NamedTuple):
+    """Size and cost of a model."""
+
+    parameters: int
+    """Weights and biases as they stand in a weight file."""
+    encode_macs: float
+    """Multiply-accumulates a pixel of g_a, h_a and the prior."""
+    decode_macs: float
+    """Multiply-accumulates a pixel of the prior and g_s."""
+
+
+def complexity(config: ModelConfig) -> Complexity:
+    """Counted are the products with weights; what goes element by element is not."""
+    transforms, prior = transform_layers(config), prior_layers(config)
+
+    def macs(*parts: str) -> float:
+        own = sum(layer.macs for name, layer in transforms.items() if name.startswith(parts))
+        return own + sum(layer.macs for layer in prior.values())
+
+    layers = [*transforms.values(), *prior.values()]
+    parameters = sum(math.prod(layer.shape) + layer.shape[0] for layer in layers)
+    return Complexity(parameters, macs("g_a.", "h_a."), macs("g_s."))

@@ -1,0 +1,65 @@
+"""nic-1's transforms: a block transform, with a residual network on 8x8 blocks beside it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from nic.config import BASE_STEP, LATENT_STRIDE, Z_START_SCALE
+from nic.grids import shuffle, unshuffle
+from nic.inference.networks import Networks, leaky_relu
+
+
+class BlockNetworks(Networks):
+    """`nic.transforms.block` in NumPy."""
+
+    window = 128
+
+    @property
+    def reach(self) -> int:
+        # A block reaches one position of its grid, and so does the layer between the grids.
+        return self.config.coarse_blocks + (self.config.fine_blocks + 2) // 2
+
+    def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
+        h = self.conv("g_a.head", unshuffle(x, 8)) * self.gain("g_a.fine_gain", s)
+        h = self._blocks("g_a.fine", self.config.fine_blocks, h)
+        h = self.conv("g_a.down", h, stride=2) * self.gain("g_a.coarse_gain", s)
+        h = self._blocks("g_a.coarse", self.config.coarse_blocks, h)
+        y = unshuffle(x, LATENT_STRIDE) @ self._block_matrix + self.tensors["g_a.linear.bias"]
+        return (y + self.conv("g_a.tail", h)) / self.std
+
+    def synthesise_window(self, u_hat: np.ndarray, s: float) -> np.ndarray:
+        x = self.conv("g_s.head", u_hat) * self.gain("g_s.coarse_gain", s)
+        x = self._blocks("g_s.coarse", self.config.coarse_blocks, x)
+        x = shuffle(self.conv("g_s.up", x), 2) * self.gain("g_s.fine_gain", s)
+        x = self._blocks("g_s.fine", self.config.fine_blocks, x)
+        linear = shuffle(self.conv("g_s.linear", u_hat * self.std), LATENT_STRIDE)
+        return (linear * BASE_STEP + shuffle(self.conv("g_s.tail", x), 8)) * BASE_STEP
+
+    def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
+        u = u * self.gain("h_a.gain", s)
+        h = self.conv("h_a.head", np.concatenate([u, np.abs(u)], axis=2))
+        h = self.conv("h_a.down1", leaky_relu(self._block("h_a.block", h)), stride=2)
+        return self.conv("h_a.down2", leaky_relu(h), stride=2) * np.float32(Z_START_SCALE)
+
+    @cached_property
+    def _block_matrix(self) -> np.ndarray:
+        """The 16x16 block transform, for `unshuffle`d blocks: (3 * 256, M)."""
+        weight = self.tensors["g_a.linear.weight"]
+        return weight.reshape(len(weight), -1).T
+
+    def _blocks(self, name: str, count: int, x: np.ndarray) -> np.ndarray:
+        for k in range(count):
+            x = self._block(f"{name}.{k}", x)
+        return x
+
+    def _block(self, name: str, x: np.ndarray) -> np.ndarray:
+        h = relu(self.conv(f"{name}.layers.0", x))
+        h = relu(self.conv(f"{name}.layers.2", h))
+        return x + self.conv(f"{name}.layers.4", h)
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """max(x, 0), in place."""
+    return np.maximum(x, 0, out=x)

@@ -1,0 +1,137 @@
+"""What the kinds of transforms share: windows, convolutions, gains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from nic.config import LATENT_STRIDE, LEAKY_SLOPE, ModelConfig
+
+GATHER_BYTES = 2**23
+"""A convolution's taps are gathered in pieces of about this size, which fit a CPU's cache."""
+
+
+class Networks(ABC):
+    """The float networks of one model; each kind of transforms is a subclass. `s` is the quality,
+    0..1."""
+
+    window: int
+    """Side, in latent positions, of the regions into which large images are divided."""
+    reach: int
+    """Latent positions that a network sees beyond its own, in each direction."""
+
+    def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray]):
+        self.config = config
+        self.tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
+
+    @cached_property
+    def std(self) -> np.ndarray:
+        """(M,) standard deviations that whiten y."""
+        return self.tensors["std"].reshape(-1)
+
+    @cached_property
+    def _matrices(self) -> dict[str, np.ndarray]:
+        """Convolution weights (out, in, k, k) as (k * k * in, out)."""
+        return {
+            name.removesuffix(".weight"): weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+            for name, weight in self.tensors.items()
+            if weight.ndim == 4 and name.endswith(".weight")
+        }
+
+    def analyse(self, x: np.ndarray, s: float) -> np.ndarray:
+        """g_a: pixels -0.5..0.5, (H, W, 3), sides multiples of 16 -> u (H / 16, W / 16, M)."""
+        h, w = x.shape[0] // LATENT_STRIDE, x.shape[1] // LATENT_STRIDE
+        u = np.empty((h, w, self.config.M), np.float32)
+        for core, window, inner in windows(h, w, self.window, self.reach):
+            u[core] = self.analyse_window(x[_pixels(window)], s)[inner]
+        return u
+
+    def synthesise(self, u_hat: np.ndarray, s: float) -> np.ndarray:
+        """g_s: decoded u (h, w, M) -> pixels (16 h, 16 w, 3), not yet clipped to -0.5..0.5."""
+        h, w, _ = u_hat.shape
+        x_hat = np.empty((h * LATENT_STRIDE, w * LATENT_STRIDE, 3), np.float32)
+        for core, window, inner in windows(h, w, self.window, self.reach):
+            x_hat[_pixels(core)] = self.synthesise_window(u_hat[window], s)[_pixels(inner)]
+        return x_hat
+
+    @abstractmethod
+    def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
+        """`analyse` of a region."""
+
+    @abstractmethod
+    def synthesise_window(self, u_hat: np.ndarray, s: float) -> np.ndarray:
+        """`synthesise` of a region."""
+
+    @abstractmethod
+    def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
+        """h_a: u (h, w, M), sides multiples of 4 -> z (h / 4, w / 4, z_channels)."""
+
+    def gain(self, name: str, s: float) -> np.ndarray:
+        """(channels,) factors that a network takes from the quality."""
+        values = self.tensors[f"{name}.values"]
+        position = s * (len(values) - 1)
+        below = min(int(position), len(values) - 2)
+        fraction = np.float32(position - below)
+        return np.exp(values[below] * (1 - fraction) + values[below + 1] * fraction)
+
+    def conv(self, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
+        """Convolution with zeros beyond the border, odd kernels."""
+        matrix, bias = self._matrices[name], self.tensors[f"{name}.bias"]
+        h, w, channels = x.shape
+        k = int((len(matrix) // channels) ** 0.5)
+        if k == 1:
+            out = x.reshape(-1, channels) @ matrix
+            out += bias
+            return out.reshape(h, w, -1)
+        padded = np.pad(x, ((k // 2, k // 2), (k // 2, k // 2), (0, 0)))
+        taps = sliding_window_view(padded, (k, k), (0, 1))[::stride, ::stride]
+        taps = taps.transpose(0, 1, 3, 4, 2)
+        h, w = taps.shape[:2]
+        out = np.empty((h, w, matrix.shape[1]), np.float32)
+        rows = max(1, GATHER_BYTES // (4 * w * len(matrix)))
+        for top in range(0, h, rows):
+            piece = taps[top : top + rows].reshape(-1, len(matrix))
+            out[top : top + rows] = (piece @ matrix).reshape(-1, w, matrix.shape[1])
+        out += bias
+        return out
+
+
+Region = tuple[slice, slice]
+
+
+def windows(h: int, w: int, side: int, margin: int) -> Iterator[tuple[Region, Region, Region]]:
+    """Regions of an h x w grid that are computed one at a time, to bound memory.
+
+    Yields each region's core, the window to compute it from, `margin` wider where the grid goes on,
+    and the core's place within the window.
+    """
+    for top in range(0, h, side):
+        for left in range(0, w, side):
+            corner, end = (top, left), (min(top + side, h), min(left + side, w))
+            outer = [max(0, a - margin) for a in corner]
+            stop = [min(b + margin, size) for b, size in zip(end, (h, w))]
+            yield (
+                _region(corner, end),
+                _region(outer, stop),
+                _region(
+                    [a - o for a, o in zip(corner, outer)], [b - o for b, o in zip(end, outer)]
+                ),
+            )
+
+
+def _region(corner: Sequence[int], end: Sequence[int]) -> Region:
+    return slice(corner[0], end[0]), slice(corner[1], end[1])
+
+
+def _pixels(region: Region) -> Region:
+    """A region of the latents' grid in pixels."""
+    return tuple(slice(r.start * LATENT_STRIDE, r.stop * LATENT_STRIDE) for r in region)
+
+
+def leaky_relu(x: np.ndarray) -> np.ndarray:
+    """x where positive, LEAKY_SLOPE x elsewhere."""
+    return np.maximum(x, x * np.float32(LEAKY_SLOPE))
