@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: venv test demo
+.PHONY: venv test fuzz demo
 
 venv: .venv/installed
 
@@ -15,6 +15,17 @@ venv: .venv/installed
 # One thread: the tests' arrays are small, and more threads only wait for each other.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Coverage-guided fuzzing of each target for so many seconds; what was learned is kept in FUZZ.
+SECONDS ?= 60
+TARGETS ?= container symbols decode commands pillow weights
+FUZZ ?= runs/fuzz
+fuzz: venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]'
+	for target in $(TARGETS); do \
+		PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz \
+			$$target $(FUZZ) -max_total_time=$(SECONDS) -print_final_stats=1 || exit 1; \
+	done
 
 # What the demo needs: neither PyTorch nor anything for tests.
 demo:

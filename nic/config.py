@@ -73,7 +73,8 @@ class ModelConfig:
         counts = self.fine_blocks, self.coarse_blocks, self.phi_channels
         least = [*((n, 1) for n in (*widths, *self.entropy_channels)), *((n, 0) for n in counts)]
         sound = (
-            self.transforms in ("block", "gdn")
+            isinstance(self.name, str)
+            and self.transforms in ("block", "gdn")
             and all(isinstance(n, int) and low <= n <= MAX_CHANNELS for n, low in least)
             and isinstance(self.anchors, int)
             and 2 <= self.anchors <= QUALITY_STEPS

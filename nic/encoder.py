@@ -16,6 +16,7 @@ import numpy as np
 from nic import alpha, quantizer, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
 from nic.effort import dead_zones, rounds
+from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
 from nic.prior import LATENT_BITS, LatentCode, Progress
@@ -107,6 +108,8 @@ class Encoder:
             u = networks.analyse(samples(self._pixels(window)), s)[tiles.within(region, window)]
             z[hyper(region)] = networks.hyper_analyse(pad(u, HYPER_STRIDE), s)
             v[region] = u * gain
+        if not (np.isfinite(v).all() and np.isfinite(z).all()):
+            raise InputError("the model gives no finite latents for this picture")
         return Latents(v, np.clip(quantizer.residual(z, 0.0), -VALUE_MAX, VALUE_MAX))
 
     def _code(

@@ -54,7 +54,9 @@ class Layer:
         if self.bias.shape != self.weight.shape[:1] or not 0 < self.limit < 2**31:
             raise ValueError("fixed-point layer of inconsistent shape or limit")
         magnitudes = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3))
-        largest = int((magnitudes * ACTIVATION_MAX + np.abs(self.bias)).max(initial=0))
+        # In float64, since the magnitude of -2**63 is no int64.
+        biases = np.abs(self.bias.astype(np.float64))
+        largest = int((magnitudes * ACTIVATION_MAX + biases).max(initial=0))
         if largest >= SUM_LIMIT or not 0 <= self.shift < 48:
             raise ValueError(f"fixed-point layer out of bounds: sum {largest}, shift {self.shift}")
 

@@ -117,8 +117,14 @@ def _layer_tensors(name: str, layer: Layer) -> dict[str, np.ndarray]:
     }
 
 
+def _integers(tensors: dict[str, np.ndarray], name: str) -> list[int]:
+    if tensors[name].dtype != np.int32 or tensors[name].ndim != 1:
+        raise ValueError(f"tensor {name} is no list of int32")
+    return tensors[name].tolist()
+
+
 def _tensors_layer(name: str, tensors: dict[str, np.ndarray]) -> Layer:
-    shift, leaky, limit = tensors[f"{name}.settings"].tolist()
+    shift, leaky, limit = _integers(tensors, f"{name}.settings")
     return Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"], shift, bool(leaky), limit)
 
 
@@ -155,6 +161,6 @@ def prior_from_tensors(tensors: dict[str, np.ndarray]) -> IntegerPrior:
         entropy=layers("entropy"),
         residual_tables=tables("residual_tables"),
         z_tables=tables("z_tables"),
-        skip_below=int(tensors["prior.skip_below"][0]),
+        skip_below=_integers(tensors, "prior.skip_below")[0],
         **{name: tensors[f"prior.{name}"] for name in PRIOR_ARRAYS},
     )

@@ -99,6 +99,12 @@ def _check_table(name: str, table: np.ndarray, channels: int, low: int, high: in
         raise ValueError(f"{name} of another type, shape or range")
 
 
+def _within_values(tables: FrequencyTables) -> bool:
+    """Whether tables cover no value beyond VALUE_MAX, which bounds the sums as an escape's does."""
+    lows = tables.lows.astype(np.int64)
+    return lows.min() >= -VALUE_MAX and (lows + tables.sizes).max() <= VALUE_MAX + 1
+
+
 def wavefront_at(h: int, w: int, t: int) -> Positions:
     """Positions of an h x w grid with j + 3 i = t, from the top down; there may be none."""
     rows = np.arange(max(0, -((w - 1 - t) // 3)), min(h - 1, t // 3) + 1)
@@ -169,6 +175,7 @@ class IntegerPrior:
             and len(self.residual_tables.lows) == SCALES
             and len(self.z_tables.lows) == z_channels
             and 0 <= self.skip_below <= SCALES
+            and all(map(_within_values, (self.residual_tables, self.z_tables)))
         )
         if not sound:
             raise ValueError("layers and tables of the prior do not fit together")

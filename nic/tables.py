@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -42,11 +43,16 @@ class FrequencyTables:
     lows: np.ndarray
 
     def __post_init__(self):
-        tables = len(self.starts) - 1
-        if tables < 1 or len(self.lows) != tables or self.starts[-1] != len(self.cdfs):
+        arrays = self.cdfs, self.starts, self.lows
+        if any(array.dtype != np.int32 or array.ndim != 1 for array in arrays):
+            raise ValueError("frequency tables of another type than int32")
+        tables, bounds = len(self.starts) - 1, self.starts.tolist()
+        if tables < 1 or len(self.lows) != tables or [bounds[0], bounds[-1]] != [0, len(self.cdfs)]:
             raise ValueError("frequency tables of inconsistent sizes")
+        if any(b - a < 3 for a, b in pairwise(bounds)):
+            raise ValueError("a frequency table of less than a value and the escape")
         for cdf in self.lists:
-            if len(cdf) < 3 or cdf[0] != 0 or cdf[-1] != 1 << PRECISION or min(np.diff(cdf)) < 1:
+            if cdf[0] != 0 or cdf[-1] != 1 << PRECISION or any(a >= b for a, b in pairwise(cdf)):
                 raise ValueError("a frequency table does not increase from 0 to 65536")
 
     @cached_property

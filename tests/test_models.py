@@ -139,6 +139,32 @@ def test_tensors_that_are_not_the_configurations_are_refused(weights, tmp_path):
                 models.read(altered(weights, tmp_path, **{name: change}))
 
 
+@pytest.mark.parametrize(
+    "tensor, change",
+    [
+        ("hyper.0.bias", lambda t: t * 0 + np.iinfo(t.dtype).min),  # whose magnitude is no int64
+        ("context.settings", lambda t: t + np.float32(0.5)),
+        ("skip_below", lambda t: t + np.float32(np.inf)),
+        ("z_tables.cdfs", lambda t: np.where(t % 65536, np.float32(np.nan), t)),
+        ("z_tables.cdfs", lambda t: t[::-1].astype(np.uint32)),
+        ("z_tables.starts", lambda t: -t),
+        ("z_tables.lows", lambda t: t * 0 + np.iinfo(t.dtype).max),
+        ("residual_tables.lows", lambda t: t - 32767),
+        ("residual_tables.starts", lambda t: t[:1]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_prior_that_is_not_exact_is_refused(weights, tmp_path, tensor, change):
+    with pytest.raises(InputError, match="altered.safetensors: not a sound weight file"):
+        models.read(altered(weights, tmp_path, **{f"prior.{tensor}": change}))
+
+
+def test_weights_that_give_no_finite_latents_are_an_error(weights, tmp_path):
+    path = altered(weights, tmp_path, std=np.zeros_like)
+    with pytest.raises(InputError, match="no finite latents"), np.errstate(all="ignore"):
+        codec.encode(Picture(picture(9, 7)), 50, effort=0, model=models.read(path))
+
+
 @pytest.mark.parametrize("part", ["g_a", "h_s"])
 def test_weights_that_a_file_cannot_hold_are_not_exported(lively, tmp_path, part):
     before = lively.state_dict()

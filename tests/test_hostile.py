@@ -1,0 +1,87 @@
+"""Files made to do harm: whatever is in them, a result or a `NicError` comes of it.
+
+A few hundred mutations here, and as many as there is time for by `make fuzz`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from fuzz import seeds, targets
+from fuzz.repair import repaired
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+GOLDEN = {name: data for name, data in seeds.golden_files() if not name.startswith("tiles")}
+
+edits = st.lists(
+    st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=4)), min_size=1, max_size=4
+)
+"""Where, as a part of the length; bytes that are taken away there; those that are put there."""
+
+
+def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+    for place, removed, added in edits:
+        at = int(place * len(data))
+        data = data[:at] + added + data[at + removed :]
+    return data
+
+
+def test_repairing_leaves_sound_files_alone(model):
+    for _, data in seeds.golden_files():
+        assert repaired(data, model.fingerprint) == data
+        assert repaired(data[:-4] + b"\0" * 4, model.fingerprint) == data
+
+
+@pytest.mark.parametrize("target", ["container", "symbols", "decode", "pillow"])
+@settings(max_examples=60)
+@given(name=st.sampled_from(sorted(GOLDEN)), edits=edits)
+def test_edited_files(model, target, name, edits):
+    targets.TARGETS[target](edited(GOLDEN[name], edits))
+
+
+@settings(max_examples=8)
+@given(name=st.sampled_from(sorted(GOLDEN)), edits=edits)
+def test_edited_files_on_the_command_line(model, name, edits):
+    targets.run_commands(edited(GOLDEN[name], edits))
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory) -> bytes:
+    pytest.importorskip("torch")
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    seeds.write_small_model(path)
+    return path.read_bytes()
+
+
+@np.errstate(all="ignore")
+@settings(max_examples=60)
+@given(edits=edits)
+def test_edited_weight_files(small_weights, edits):
+    size = 8 + int.from_bytes(small_weights[:8], "little")
+    header, tensors = small_weights[8:size], small_weights[size:]
+    # The header is a tenth of the file, and most of what can go wrong.
+    header = edited(header, edits)
+    targets.read_weights(len(header).to_bytes(8, "little") + header + tensors)
+    targets.read_weights(edited(small_weights, edits))
+
+
+@np.errstate(all="ignore")
+@settings(max_examples=100)
+@given(st.data())
+def test_altered_tensors_of_weight_files(small_weights, choose):
+    tensors = safetensors.numpy.load(small_weights)
+    name = choose.draw(st.sampled_from(sorted(tensors)))
+    tensor = tensors[name].astype(choose.draw(st.sampled_from("?bBhHiIqQefd")))
+    flat = tensor.reshape(-1).copy()
+    if len(flat):
+        raw = flat.view(np.uint8)
+        at = choose.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + 8] = choose.draw(st.sampled_from([0, 1, 127, 128, 255]))
+    rank = choose.draw(st.sampled_from([tensor.shape, (-1,), (1, -1)]))
+    tensors[name] = flat.reshape(rank)
+    text = json.loads(small_weights[8 : 8 + int.from_bytes(small_weights[:8], "little")])
+    targets.read_weights(safetensors.numpy.save(tensors, text["__metadata__"]))
