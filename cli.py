@@ -35,7 +35,7 @@ exit codes:
     4  damaged .nic file: a checksum does not match
     5  the .nic file needs a newer version of nic
     6  the .nic file needs another model (--weights)
-    7  larger than the format allows
+    7  larger than the format allows, or too many pixels for its bytes (--any-ratio)
     8  the output cannot be written, or exists already (-f)
     9  some files of a batch failed; the others are done
   130  interrupted   141  reader of the output gone   143  terminated
@@ -139,6 +139,11 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fill damaged tiles of a large image with gray, and say which, instead of failing",
     )
+    parser.add_argument(
+        "--any-ratio",
+        action="store_true",
+        help="decode even so many pixels from so few bytes that the file looks like a trap",
+    )
     _strip_argument(parser)
     _coding_arguments(parser)
 
@@ -202,7 +207,7 @@ def encode(args: argparse.Namespace) -> None:
         )
     if args.verify:
         with _progress(args, "verifying") as progress:
-            decoded = codec.decode(data, model=model, progress=progress)
+            decoded = codec.decode(data, any_ratio=True, model=model, progress=progress)
         _say(args, f"verified: PSNR {_psnr(picture, decoded, args.exact):.2f} dB")
     files.write(output, data, args.force)
     bpp = 8 * len(data) / (picture.width * picture.height)
@@ -241,6 +246,7 @@ def decode(args: argparse.Namespace) -> None:
             data,
             crop=args.crop,
             keep_going=args.keep_going,
+            any_ratio=args.any_ratio,
             model=model,
             report=report,
             progress=progress,

@@ -109,7 +109,7 @@ class Files:
 
     def psnr(self, data: bytes) -> float:
         """PSNR in dB of one of the files, over the pixels that are not wholly transparent."""
-        decoded = decode(data, model=self.model).pixels.astype(np.float64)
+        decoded = decode(data, any_ratio=True, model=self.model).pixels.astype(np.float64)
         error = np.square(decoded - self.picture.pixels)
         if self.picture.alpha is not None:
             error = error[self.picture.alpha > 0]
@@ -139,6 +139,7 @@ def decode(
     *,
     crop: tuple[int, int, int, int] | None = None,
     keep_going: bool = False,
+    any_ratio: bool = False,
     model: Model | None = None,
     report: dict | None = None,
     progress: Progress | None = None,
@@ -147,10 +148,13 @@ def decode(
 
     crop: x, y, width and height of the part wanted, in stored pixels: other tiles are left alone.
     keep_going: of several tiles, fill damaged ones with gray and say so in a UserWarning, instead
-    of raising an error that names one. Errors: FormatError, ChecksumError, UnsupportedVersion,
+    of raising an error that names one. any_ratio: decode even so many pixels from so few bytes that
+    the file looks made to keep its reader busy, see `container.MAX_RATIO`. Errors: FormatError, ChecksumError, UnsupportedVersion,
     ModelMismatch, LimitExceeded; InputError for a crop that is not within the image.
     """
     header, chunks = container.read(data)
+    if not any_ratio:
+        container.check_ratio(header)
     model = model or models.load()
     _check_model(header, model)
     area = _area(crop, header)

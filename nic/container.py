@@ -17,6 +17,10 @@ MAGIC = b"\x89NIC"
 VERSION = (1, 0)
 MAX_SIDE = 65535
 MAX_PIXELS = 2**27
+MAX_RATIO = 4096
+"""Pixels for each byte of coded latents, beyond the pixels of one tile. Flat images of nic-1 come
+to a fifth of it: more is a small file made to cost much time."""
+
 MAX_HEADER_SIZE = 512
 """Bytes of a file that hold any header whole: all that `read_header` needs."""
 
@@ -286,6 +290,17 @@ def check_size(width: int, height: int) -> None:
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise LimitExceeded(
             f"{width}x{height}: more than {MAX_SIDE} pixels a side or {MAX_PIXELS} in all"
+        )
+
+
+def check_ratio(header: Header) -> None:
+    """LimitExceeded for an image of more pixels than MAX_RATIO allows for its bytes."""
+    pixels = header.width * header.height
+    coded = sum(size for kind, size in header.chunks if kind in REQUIRED)
+    if pixels > TILE_SIDE**2 + MAX_RATIO * coded:
+        raise LimitExceeded(
+            f"{header.width}x{header.height} pixels from {coded} bytes: more than {MAX_RATIO} for "
+            "each (--any-ratio decodes them)"
         )
 
 

@@ -15,6 +15,10 @@ from fuzz.repair import repaired
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nic import codec, container, tiles
+from nic.errors import FormatError, LimitExceeded
+from nic.picture import Picture
+
 GOLDEN = {name: data for name, data in seeds.golden_files() if not name.startswith("tiles")}
 
 edits = st.lists(
@@ -47,6 +51,35 @@ def test_edited_files(model, target, name, edits):
 @given(name=st.sampled_from(sorted(GOLDEN)), edits=edits)
 def test_edited_files_on_the_command_line(model, name, edits):
     targets.run_commands(edited(GOLDEN[name], edits))
+
+
+def crafted(side: int, hyper: int, fingerprint: bytes) -> bytes:
+    """A file that is sound up to its streams: zeros, as many a tile as `hyper` says."""
+    count = (side // container.TILE_SIDE) ** 2
+    chunks, crc = tiles.pack([({"H": bytes(hyper), "L": b""}, 0)] * count)
+    return container.write(
+        chunks, fingerprint=fingerprint, quality_step=0, gray=False, lanes=1, width=side,
+        height=side, latents_crc=crc,
+    )  # fmt: skip
+
+
+def test_a_small_file_of_many_pixels_is_refused_at_once(model):
+    # 64 tiles; one of them may cost nothing, each other 256 bytes: 252 for every one.
+    for hyper, error in [(0, LimitExceeded), (251, LimitExceeded), (252, FormatError)]:
+        data = crafted(8192, hyper, model.fingerprint)
+        with pytest.raises(error):
+            codec.decode(data)
+        with pytest.raises(FormatError):
+            codec.decode(data, any_ratio=True)
+
+
+def test_one_tile_is_never_too_many_pixels(model):
+    container.check_ratio(container.read_header(crafted(1024, 0, model.fingerprint)))
+
+
+def test_flat_images_are_far_from_the_limit_of_pixels_for_bytes(model):
+    data = codec.encode(Picture(np.full((512, 512), 255, np.uint8)), 0, effort=0)
+    assert 3 * 512**2 < container.MAX_RATIO * len(data)
 
 
 @pytest.fixture(scope="session")
