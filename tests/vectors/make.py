@@ -46,6 +46,20 @@ def documented(width: int, height: int) -> Picture:
     return Picture(picture(width, height), None, b"profile" * 9, exif, b"<x:xmpmeta/>")
 
 
+def partly_opaque(width: int, height: int) -> Picture:
+    """The same, opaque right of the first tile."""
+    y, x = np.mgrid[:height, :width]
+    alpha = np.where(x < container.TILE_SIDE, (x + 5 * y) % 256, 255)
+    return Picture(picture(width, height), alpha.astype(np.uint8))
+
+
+def checkerboard(width: int, height: int) -> Picture:
+    """Saturated pixels, whose latents lie outside of their tables."""
+    y, x = np.mgrid[:height, :width]
+    light = ((x + y) % 2 * 255).astype(np.uint8)
+    return Picture(np.stack([light, 255 - light, light], axis=-1))
+
+
 VECTORS = {
     "rgb-48x33-q50": (Picture(picture(48, 33)), 50, 1),
     "rgb-48x33-q0": (Picture(picture(48, 33)), 0, 1),
@@ -57,8 +71,10 @@ VECTORS = {
     "alpha-20x12-q60": (transparent(20, 12), 60, 1),
     "gray-alpha-33x17-q30": (transparent(33, 17, gray=True), 30, 1),
     "metadata-24x16-q50": (documented(24, 16), 50, 1),
+    "escapes-19x17-q100": (checkerboard(19, 17), 100, 128),
     "tiles-1040x24-q30": (Picture(picture(1040, 24)), 30, 1),
     "tiles-gray-alpha-20x2060-q10": (transparent(20, 2060, gray=True), 10, 2),
+    "tiles-partly-opaque-1030x9-q20": (partly_opaque(1030, 9), 20, 1),
 }
 """Name: picture, quality, lanes."""
 
