@@ -13,8 +13,9 @@ import atheris
 with atheris.instrument_imports(include=["nic"]):
     from fuzz import seeds, targets
 
-LIMITS = ["-timeout=10", "-rss_limit_mb=2048"]
-"""Seconds and memory that one input may take."""
+LIMITS = ["-timeout=10", "-rss_limit_mb=4096"]
+"""Seconds that one input may take, and memory: tracing comparisons takes a kilobyte for each input
+and never gives it back, which is the most of it after an hour."""
 
 
 def main() -> None:
