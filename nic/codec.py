@@ -149,8 +149,9 @@ def decode(
     crop: x, y, width and height of the part wanted, in stored pixels: other tiles are left alone.
     keep_going: of several tiles, fill damaged ones with gray and say so in a UserWarning, instead
     of raising an error that names one. any_ratio: decode even so many pixels from so few bytes that
-    the file looks made to keep its reader busy, see `container.MAX_RATIO`. Errors: FormatError, ChecksumError, UnsupportedVersion,
-    ModelMismatch, LimitExceeded; InputError for a crop that is not within the image.
+    the file looks made to keep its reader busy, see `container.MAX_RATIO`. Errors: FormatError,
+    ChecksumError, UnsupportedVersion, ModelMismatch, LimitExceeded; InputError for a crop that is
+    not within the image.
     """
     header, chunks = container.read(data)
     if not any_ratio:

@@ -207,7 +207,7 @@ def test_only_given_settings_are_passed_on(monkeypatch, picture):
     assert calls == [(50, {}), (7, {"effort": 3, "exact": True, "alpha_quality": 80})]
 
 
-@pytest.mark.parametrize("quality", [-1, 101, "high", None, float("nan")])
+@pytest.mark.parametrize("quality", [-1, 101, "high", float("nan")])
 def test_invalid_quality(model, picture, tmp_path, quality):
     with pytest.raises(ValueError, match="quality"):
         picture.save(tmp_path / "photo.nic", quality=quality)
