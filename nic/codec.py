@@ -12,7 +12,7 @@ import numpy as np
 
 from nic import alpha, container, metadata, models, targets, tiles
 from nic.config import LATENT_STRIDE, QUALITY_STEPS
-from nic.effort import DEFAULT_EFFORT, check_effort
+from nic.effort import DEFAULT_EFFORT, REFINED, check_effort
 from nic.encoder import Encoder
 from nic.errors import InputError, ModelMismatch
 from nic.models import Model
@@ -63,7 +63,8 @@ def encode(
         step = quality_step(50.0 if quality is None else quality)
         return files.file(step, report=report, progress=progress)
     # Where a file takes long, the search begins from what a quick one comes to.
-    quick = None if effort == 0 else Files(picture, model, 0, lanes, alpha_quality, exact)
+    slow = effort in REFINED
+    quick = Files(picture, model, 0, lanes, alpha_quality, exact) if slow else None
     if psnr is not None:
         return targets.for_psnr(files, quick, _positive("psnr", psnr))
     limit = size if size is not None else bpp * picture.width * picture.height / 8

@@ -10,8 +10,8 @@ DEFAULT_EFFORT = 3
 REFINED = range(4, 10)
 """Efforts that refine the latents by gradient descent, which needs PyTorch."""
 
-ROUNDS = (8, 8, 16, 32, 64, 128)
-"""Iterations that each of REFINED adds to those of the efforts below it."""
+ITERATIONS = (16, 32, 64, 128, 256, 512)
+"""Of the refinement, by effort."""
 
 
 def check_effort(effort: int) -> int:
@@ -29,6 +29,6 @@ def dead_zones(effort: int) -> tuple[float, ...]:
     return (0.0, 0.03) if effort >= DEFAULT_EFFORT else (0.0,)
 
 
-def rounds(effort: int) -> tuple[int, ...]:
-    """Iterations of refinement, each round of which is kept only if it pays."""
-    return ROUNDS[: max(0, effort - REFINED[0] + 1)]
+def stops(effort: int) -> tuple[int, ...]:
+    """Iterations of refinement after which to see whether it pays: those of lower efforts too."""
+    return ITERATIONS[: max(0, effort - REFINED[0] + 1)]

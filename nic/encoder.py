@@ -15,7 +15,7 @@ import numpy as np
 
 from nic import alpha, quantizer, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
-from nic.effort import dead_zones, rounds
+from nic.effort import dead_zones, stops
 from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
@@ -51,7 +51,7 @@ class Encoder:
         self.pixels, self.shown = pixels, shown
         self.model, self.effort, self.lanes = model, effort, lanes
         self.grid = tiles.grid(*pixels.shape[:2])
-        if rounds(effort):
+        if stops(effort):
             require("train", "torch")
         # Of the last steps asked for: a search for a size comes back to them.
         self.latents = lru_cache(2)(self._latents)
@@ -82,7 +82,7 @@ class Encoder:
     def _latents(self, step: int) -> Latents:
         """Latents at a quality step, refined where the effort asks for it."""
         latents = self._analyse(step)
-        if rounds(self.effort):
+        if stops(self.effort):
             from nic.refine import Refiner
 
             refiner = Refiner(self.model, step)
@@ -154,7 +154,7 @@ class Encoder:
         return 8 * len(code.stream) + self.model.config.lmbda(step) * squared
 
     def _refine(self, latents: Latents, step: int, region: Region, refiner: Refiner) -> None:
-        """Move a tile's latents on, in place, as long as its cost falls."""
+        """Move a tile's latents on, in place, to where its cost is least."""
         window = tiles.widened(region, self.model.networks.reach, *self.grid)
         h, w = tiles.size(region)
         sums = self.model.prior.hyper_sums(latents.z_hat[hyper(region)], step, h, w)
@@ -163,19 +163,18 @@ class Encoder:
             [code] = self._code(latents, step, [region], dead_zones(self.effort))
             return self._cost(latents, step, region, code), code
 
-        least, best = trial()
-        for iterations in rounds(self.effort):
-            before = latents.v[region].copy()
-            latents.v[region] = refiner.refine(
-                self._pixels(window),
-                latents.v[window],
-                tiles.within(region, window),
-                best.v_hat,
-                sums,
-                iterations,
-            )
-            cost, code = trial()
+        least, code = trial()
+        best = latents.v[region].copy()
+        for refined in refiner.refine(
+            self._pixels(window),
+            latents.v[window],
+            tiles.within(region, window),
+            code.v_hat,
+            sums,
+            stops(self.effort),
+        ):
+            latents.v[region] = refined
+            cost, _ = trial()
             if cost < least:
-                least, best = cost, code
-            else:
-                latents.v[region] = before
+                least, best = cost, refined
+        latents.v[region] = best

@@ -46,9 +46,8 @@ def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
     def size(files: Files) -> Callable[[int], int]:
         return cache(lambda step: len(files.file(step, ZONE)))
 
-    start = _last_below(size(quick), limit, LAST_STEP // 2) if quick else LAST_STEP // 2
     sizes = size(files)
-    step = _last_below(sizes, limit, start)
+    step = _last_below(sizes, limit, quick and _last_below(size(quick), limit))
     if step >= 0 and sizes(step) >= (1 - SLACK) * limit:
         return files.file(step, ZONE)
     if step == LAST_STEP:
@@ -62,9 +61,8 @@ def for_psnr(files: Files, quick: Files | None, target: float) -> bytes:
     def psnr(files: Files) -> Callable[[int], float]:
         return cache(lambda step: files.psnr(files.file(step, ZONE)))
 
-    start = _last_below(psnr(quick), target, LAST_STEP // 2) if quick else LAST_STEP // 2
     values = psnr(files)
-    step = _last_below(values, target, start)
+    step = _last_below(values, target, quick and _last_below(psnr(quick), target))
     # On small pictures PSNR rises unevenly: another step near by may be nearer.
     around = range(max(0, step - NEAR), min(step + 1 + NEAR, LAST_STEP) + 1)
     for near in sorted(around, key=lambda k: abs(k - step - 0.5)):
@@ -76,19 +74,20 @@ def for_psnr(files: Files, quick: Files | None, target: float) -> bytes:
     )
 
 
-def _last_below(value: Callable[[int], float], target: float, start: int) -> int:
+def _last_below(value: Callable[[int], float], target: float, start: int | None = None) -> int:
     """The last step of rising values that is not above the target, -1 where all are above.
 
-    Goes from `start` in doubling strides, then halves the interval.
+    Halves the interval; from `start`, where it is given, goes in doubling strides until it has one.
     """
-    low, high, step, stride = -1, QUALITY_STEPS, min(max(start, 0), LAST_STEP), 2
+    low, high, stride = -1, QUALITY_STEPS, 2
+    step = LAST_STEP // 2 if start is None else min(max(start, 0), LAST_STEP)
     while high - low > 1:
         if value(step) <= target:
             low, step = step, step + stride
         else:
             high, step = step, step - stride
         stride *= 2
-        if not low < step < high:
+        if start is None or not low < step < high:
             step = (low + high) // 2
     return low
 

@@ -171,7 +171,8 @@ class TestRivals:
 def fake_nic(model: Path | None = None, effort: int = 3) -> rivals.Codec:
     """JPEG in nic's place, so that these tests need no weights."""
     jpeg = rivals.RIVALS["jpeg"]
-    return replace(jpeg, name="nic", qualities=(10, 50, 90), version=lambda: "f00d")
+    name = rivals.nic_name(effort)
+    return replace(jpeg, name=name, qualities=(10, 50, 90), version=lambda: "f00d")
 
 
 @pytest.fixture
@@ -261,6 +262,18 @@ class TestRunner:
         assert "jxl is left out" in capsys.readouterr().err
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         assert list(results["bd_rate"]["nic"]) == ["jpeg"]
+
+    def test_efforts_stand_beside_each_other(self, folder, tmp_path):
+        out = tmp_path / "out"
+        assert evaluate(folder, "--rivals", "webp", "--efforts", "0,9", "-o", out) == 0
+        found = json.loads((out / "results.json").read_text())["bd_rate"]
+        assert {nic: list(rivals) for nic, rivals in found.items()} == {
+            "nic": ["webp"],
+            "nic-e0": ["nic", "webp"],
+            "nic-e9": ["nic", "webp"],
+        }
+        assert found["nic-e9"]["nic"]["psnr"]["mean"] == 0
+        assert "| nic-e9 | webp |" in (out / "summary.md").read_text()
 
     def test_qualities_are_those_of_nic(self, folder):
         codecs = [rivals.find("nic"), rivals.find("jpeg")]

@@ -102,7 +102,7 @@ def training(log: Path, path: Path) -> None:
     """
     with open(log, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    crops = [float(row["crops"]) for row in rows]
+    crops = [float(row["crops"]) / 1000 for row in rows]
     panels = {"mse": "mean squared error (0..255 squared)", "bpp": "bits per pixel"}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4), layout="constrained")
@@ -110,7 +110,7 @@ def training(log: Path, path: Path) -> None:
             for half, colour in (("low", "#0072b2"), ("high", "#d55e00")):
                 values = [float(row[f"{prefix}_{half}"]) for row in rows]
                 axes.plot(crops, values, color=colour, label=f"{half} qualities")
-            axes.set(xlabel="crops seen", ylabel=label, yscale="log")
+            axes.set(xlabel="thousands of crops seen", ylabel=label, yscale="log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("{x:g}")
             axes.grid(which="minor")

@@ -75,7 +75,7 @@ def nic_codec(model: Path | None = None, effort: int = DEFAULT_EFFORT) -> Codec:
         name=nic_name(effort),
         settings=f"effort {effort}, one model for all qualities",
         # Refinement takes a minute a point: fewer of them.
-        qualities=tuple(range(5, 101, 15) if effort in REFINED else range(0, 101, 10)),
+        qualities=(10, 30, 50, 70, 90) if effort in REFINED else tuple(range(0, 101, 10)),
         encode=encode,
         decode=lambda data: codec.decode(data, model=load()).pixels,
         version=lambda: load().fingerprint.hex(),
