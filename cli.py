@@ -24,7 +24,6 @@ from nic.errors import InputError, NicError, OutputError
 if TYPE_CHECKING:
     from nic.container import Header
     from nic.models import Model
-    from nic.picture import Picture
 
 EPILOG = """\
 exit codes:
@@ -208,21 +207,17 @@ def encode(args: argparse.Namespace) -> None:
     if args.verify:
         with _progress(args, "verifying") as progress:
             decoded = codec.decode(data, any_ratio=True, model=model, progress=progress)
-        _say(args, f"verified: PSNR {_psnr(picture, decoded, args.exact):.2f} dB")
+        from nic.fidelity import psnr, visible_psnr
+
+        if args.exact:
+            fidelity = psnr(picture.pixels, decoded.pixels)
+        else:
+            fidelity = visible_psnr(picture, decoded)
+        _say(args, f"verified: PSNR {fidelity:.2f} dB")
     files.write(output, data, args.force)
     bpp = 8 * len(data) / (picture.width * picture.height)
     _say(args, f"{output}: {picture.width}x{picture.height}, {len(data)} bytes, {bpp:.4f} bpp")
     _say_report(args, report)
-
-
-def _psnr(picture: Picture, decoded: Picture, exact: bool) -> float:
-    """PSNR of the pixels that can be seen or, `exact`, of all."""
-    from nic.evaluation.metrics import psnr
-
-    if decoded.alpha is None or exact:
-        return psnr(picture.pixels, decoded.pixels)
-    visible = decoded.alpha > 0
-    return psnr(picture.pixels[visible], decoded.pixels[visible])
 
 
 def decode(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from nic.config import LATENT_STRIDE, QUALITY_STEPS
 from nic.effort import DEFAULT_EFFORT, REFINED, check_effort
 from nic.encoder import Encoder
 from nic.errors import InputError, ModelMismatch
+from nic.fidelity import visible_psnr
 from nic.models import Model
 from nic.picture import Picture
 from nic.prior import LATENT_BITS, Progress
@@ -50,18 +51,20 @@ def encode(
     replaced by what costs least; lanes: range-coder substreams, a power of two up to 128. Errors:
     InputError, also for a target that this picture cannot meet; LimitExceeded.
 
-    A `report` dict receives seconds by stage and the estimated and real numbers of bits;
-    `progress` is called with (steps done, steps in all) as the latents are coded.
+    A `report` dict receives seconds by stage and the estimated and real numbers of bits; of a
+    search, those of the file that was coded last. `progress` is called with (steps done, steps in
+    all) as the latents are refined, and again as they are coded, of every file that is tried.
     """
     if sum(target is not None for target in (quality, size, bpp, psnr)) > 1:
         raise InputError("only one of quality, size, bpp and psnr can be asked for")
     model = model or models.load()
     if lanes not in container.LANES:
         raise InputError(f"lanes {lanes} is not one of {container.LANES}")
-    files = Files(picture, model, check_effort(effort), lanes, alpha_quality, exact)
+    files = Files(
+        picture, model, check_effort(effort), lanes, alpha_quality, exact, report, progress
+    )
     if size is None and bpp is None and psnr is None:
-        step = quality_step(50.0 if quality is None else quality)
-        return files.file(step, report=report, progress=progress)
+        return files.file(quality_step(50.0 if quality is None else quality))
     # Where a file takes long, the search begins from what a quick one comes to.
     slow = effort in REFINED
     quick = Files(picture, model, 0, lanes, alpha_quality, exact) if slow else None
@@ -82,26 +85,23 @@ class Files:
         lanes: int,
         alpha_quality: float,
         exact: bool,
+        report: dict | None = None,
+        progress: Progress | None = None,
     ):
-        self.picture, self.model = picture, model
+        self.picture, self.model, self.report = picture, model, report
         self.metadata = metadata.pack(picture)
         opacity = _opacity(picture, alpha_quality)
         self.alpha = None if opacity is None else list(_code_alpha(opacity))
         shown = None if exact or opacity is None else opacity > 0
-        self.encoder = Encoder(picture.pixels, shown, model, effort, lanes)
+        self.encoder = Encoder(picture.pixels, shown, model, effort, lanes, progress)
 
-    def file(
-        self,
-        step: int,
-        dead_zone: float | None = None,
-        report: dict | None = None,
-        progress: Progress | None = None,
-    ) -> bytes:
+    def file(self, step: int, dead_zone: float = 0.0) -> bytes:
         """The file at a quality step; dead_zone: as in `Encoder.code`."""
+        report = self.report
         with _timed(report, "analysis"):
             self.encoder.latents(step)
         with _timed(report, "latents"):
-            codes = self.encoder.code(step, dead_zone, report is not None, progress)
+            codes = self.encoder.code(step, dead_zone, report is not None)
         if report is not None:
             report["hyper_bits"] = sum(8 * len(code.hyper) for code in codes)
             report["latent_bits"] = sum(8 * len(code.latents) for code in codes)
@@ -109,13 +109,8 @@ class Files:
         return self._joined(step, codes)
 
     def psnr(self, data: bytes) -> float:
-        """PSNR in dB of one of the files, over the pixels that are not wholly transparent."""
-        decoded = decode(data, any_ratio=True, model=self.model).pixels.astype(np.float64)
-        error = np.square(decoded - self.picture.pixels)
-        if self.picture.alpha is not None:
-            error = error[self.picture.alpha > 0]
-        mse = error.mean() if error.size else 0.0
-        return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+        """PSNR in dB of what can be seen of one of the files."""
+        return visible_psnr(self.picture, decode(data, any_ratio=True, model=self.model))
 
     def _joined(self, step: int, codes: Sequence[TileCode]) -> bytes:
         streams = [{"H": code.hyper, "L": code.latents} for code in codes]

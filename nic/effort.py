@@ -1,4 +1,4 @@
-"""How hard the encoder tries, as a number from 0 to 9."""
+"""How hard the encoder tries, from 0 to 9: up to 3, latents are coded as the networks give them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,6 @@ def check_effort(effort: int) -> int:
     if effort not in EFFORTS:
         raise InputError(f"effort {effort!r} is not a whole number within 0..{EFFORTS[-1]}")
     return effort
-
-
-def dead_zones(effort: int) -> tuple[float, ...]:
-    """Roundings to choose from for each tile, as what is taken off residuals, in quantiser steps.
-
-    Rounding towards zero trades distortion for bits, at a gain on most pictures.
-    """
-    return (0.0, 0.03) if effort >= DEFAULT_EFFORT else (0.0,)
 
 
 def stops(effort: int) -> tuple[int, ...]:

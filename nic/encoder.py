@@ -7,7 +7,7 @@ sees its neighbours' latents not yet rounded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from nic import alpha, quantizer, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
-from nic.effort import dead_zones, stops
+from nic.effort import stops
 from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
@@ -42,13 +42,20 @@ class Encoder:
     """Codes one image with one model, effort and number of lanes.
 
     pixels: uint8 (H, W, 3) or (H, W); shown: (H, W) bool, False where a pixel is hidden and what
-    costs least may stand in its place, or None.
+    costs least may stand in its place, or None; `progress` is called with (steps done, steps in
+    all) as latents are refined, and again as they are coded.
     """
 
     def __init__(
-        self, pixels: np.ndarray, shown: np.ndarray | None, model: Model, effort: int, lanes: int
+        self,
+        pixels: np.ndarray,
+        shown: np.ndarray | None,
+        model: Model,
+        effort: int,
+        lanes: int,
+        progress: Progress | None = None,
     ):
-        self.pixels, self.shown = pixels, shown
+        self.pixels, self.shown, self.progress = pixels, shown, progress
         self.model, self.effort, self.lanes = model, effort, lanes
         self.grid = tiles.grid(*pixels.shape[:2])
         if stops(effort):
@@ -56,24 +63,15 @@ class Encoder:
         # Of the last steps asked for: a search for a size comes back to them.
         self.latents = lru_cache(2)(self._latents)
 
-    def code(
-        self,
-        step: int,
-        dead_zone: float | None = None,
-        estimate: bool = False,
-        progress: Progress | None = None,
-    ) -> list[TileCode]:
+    def code(self, step: int, dead_zone: float = 0.0, estimate: bool = False) -> list[TileCode]:
         """The streams of all tiles at a quality step.
 
-        dead_zone: the rounding to take, in quantiser steps off each residual, instead of the one
-        that costs least; estimate: also count bits by the densities; `progress` is called with
-        (steps done, steps in all).
+        dead_zone: what rounding takes off residuals, in quantiser steps; estimate: also count bits
+        by the densities.
         """
-        latents, codes = self.latents(step), []
-        zones = dead_zones(self.effort) if dead_zone is None else (dead_zone,)
-        regions = tiles.regions(*self.grid)
-        for at, share in in_groups(regions, progress):
-            group = self._code(latents, step, regions[at], zones, share)
+        latents, codes, regions = self.latents(step), [], tiles.regions(*self.grid)
+        for at, share in in_groups(regions, self.progress):
+            group = self._code(latents, step, regions[at], dead_zone, share)
             for region, code in zip(regions[at], group):
                 z_hat = latents.z_hat[hyper(region)]
                 codes.append(tile_code(z_hat, code, self.model, estimate))
@@ -85,9 +83,15 @@ class Encoder:
         if stops(self.effort):
             from nic.refine import Refiner
 
-            refiner = Refiner(self.model, step)
-            for region in tiles.regions(*self.grid):
-                self._refine(latents, step, region, refiner)
+            refiner, regions = Refiner(self.model, step), tiles.regions(*self.grid)
+            total = stops(self.effort)[-1]
+            for n, region in enumerate(regions):
+
+                def count(iterations: int, before: int = n * total) -> None:
+                    if self.progress:
+                        self.progress(before + iterations, len(regions) * total)
+
+                self._refine(latents, step, region, refiner, count)
         return latents
 
     def _pixels(self, region: Region) -> np.ndarray:
@@ -102,7 +106,7 @@ class Encoder:
         (h, w), config, networks = self.grid, self.model.config, self.model.networks
         s, gain = config.s(step), self.model.gain(step)
         v = np.empty((h, w, config.M), np.float32)
-        z = np.empty((-(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), config.z_channels), np.float32)
+        z = np.empty((*tiles.size(hyper(tiles.whole(h, w))), config.z_channels), np.float32)
         for region in tiles.regions(h, w):
             window = tiles.widened(region, networks.reach, h, w)
             u = networks.analyse(samples(self._pixels(window)), s)[tiles.within(region, window)]
@@ -117,26 +121,18 @@ class Encoder:
         latents: Latents,
         step: int,
         regions: Sequence[Region],
-        zones: Sequence[float],
+        dead_zone: float = 0.0,
         progress: Progress | None = None,
     ) -> list[LatentCode]:
-        """Tiles coded in lockstep, each with the rounding that costs least."""
-        trials = [(region, zone) for region in regions for zone in zones]
-        codes = self.model.prior.encode_grids(
-            [latents.v[region] for region, _ in trials],
-            [latents.z_hat[hyper(region)] for region, _ in trials],
+        """Tiles coded in lockstep."""
+        return self.model.prior.encode_grids(
+            [latents.v[region] for region in regions],
+            [latents.z_hat[hyper(region)] for region in regions],
             step,
             self.lanes,
-            [zone for _, zone in trials],
+            dead_zone,
             progress,
         )
-        if len(zones) == 1:
-            return codes
-        of_region = [codes[at : at + len(zones)] for at in range(0, len(codes), len(zones))]
-        return [
-            min(some, key=lambda code: self._cost(latents, step, region, code))
-            for region, some in zip(regions, of_region)
-        ]
 
     def _cost(self, latents: Latents, step: int, region: Region, code: LatentCode) -> float:
         """bits + lmbda * squared error of a tile as the decoder will have it."""
@@ -153,18 +149,23 @@ class Encoder:
         squared = float(np.square(error).sum(dtype=np.float64)) * height * width / error.size
         return 8 * len(code.stream) + self.model.config.lmbda(step) * squared
 
-    def _refine(self, latents: Latents, step: int, region: Region, refiner: Refiner) -> None:
-        """Move a tile's latents on, in place, to where its cost is least."""
+    def _refine(
+        self,
+        latents: Latents,
+        step: int,
+        region: Region,
+        refiner: Refiner,
+        count: Callable[[int], None],
+    ) -> None:
+        """Move a tile's latents on, in place, to where its cost is least.
+
+        `count` is called with the iterations done.
+        """
         window = tiles.widened(region, self.model.networks.reach, *self.grid)
         h, w = tiles.size(region)
         sums = self.model.prior.hyper_sums(latents.z_hat[hyper(region)], step, h, w)
-
-        def trial() -> tuple[float, LatentCode]:
-            [code] = self._code(latents, step, [region], dead_zones(self.effort))
-            return self._cost(latents, step, region, code), code
-
-        least, code = trial()
-        best = latents.v[region].copy()
+        [code] = self._code(latents, step, [region])
+        least, best = self._cost(latents, step, region, code), latents.v[region].copy()
         for refined in refiner.refine(
             self._pixels(window),
             latents.v[window],
@@ -172,9 +173,11 @@ class Encoder:
             code.v_hat,
             sums,
             stops(self.effort),
+            count,
         ):
             latents.v[region] = refined
-            cost, _ = trial()
+            [code] = self._code(latents, step, [region])
+            cost = self._cost(latents, step, region, code)
             if cost < least:
                 least, best = cost, refined
         latents.v[region] = best

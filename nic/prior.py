@@ -220,21 +220,20 @@ class IntegerPrior:
         z_hats: Sequence[np.ndarray],
         step: int,
         lanes: int = 1,
-        dead_zones: Sequence[float] | None = None,
+        dead_zone: float = 0.0,
         progress: Progress | None = None,
     ) -> list[LatentCode]:
         """`encode_y` of several grids of latents, each on its own, in lockstep.
 
-        dead_zones: of each grid, what rounding takes off its residuals, in quantiser steps.
+        dead_zone: what rounding takes off residuals, in quantiser steps.
         """
-        zones = dead_zones or [0.0] * len(vs)
         writers = [SymbolWriter(lanes) for _ in vs]
         residual_grids = [np.empty(v.shape, np.int32) for v in vs]
         level_grids = [np.empty(v.shape, np.uint8) for v in vs]
 
         def code(grid: int, at: Positions, means: np.ndarray, levels: np.ndarray) -> np.ndarray:
             centres = means * 2.0**-LATENT_BITS
-            values = quantizer.with_dead_zone(vs[grid][at], centres, zones[grid])
+            values = quantizer.with_dead_zone(vs[grid][at], centres, dead_zone)
             residuals = quantizer.residual(values, centres)
             residuals = np.clip(residuals, -VALUE_MAX, VALUE_MAX).astype(np.int64)
             coded = levels >= self.skip_below

@@ -12,7 +12,7 @@ Needs PyTorch. bfloat16 where the processor has it: only the encoder's choices d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -71,13 +71,14 @@ class Refiner:
         v_hat: np.ndarray,
         hyper: np.ndarray,
         stops: Sequence[int],
+        count: Callable[[int], None],
     ) -> Iterator[np.ndarray]:
         """Refined latents of a tile, (h, w, M) float32 in quantiser steps, after each of `stops`
         iterations.
 
         pixels: uint8, of the tile and what lies around it; v: their latents, where to begin; core:
         the tile within v; v_hat: what the tile is coded as, int32 in LATENT_BITS; hyper: the
-        prior's `hyper_sums` for the tile.
+        prior's `hyper_sums` for the tile; `count` is called with the iterations done.
         """
         x, around, sums = _grid(_samples(pixels)), _grid(v), self.relaxed.sums(hyper)
         v = around[:, :, *core].clone().requires_grad_()
@@ -97,6 +98,7 @@ class Refiner:
             adam.param_groups[0]["lr"] = learning_rate(i)
             adam.step()
             means, levels = means.detach(), levels.detach()
+            count(i)
             if i in stops:
                 yield v.detach()[0].permute(1, 2, 0).numpy().copy()
 

@@ -99,8 +99,8 @@ def _narrowed(encode: Callable[[float], bytes], limit: int) -> bytes:
         raise InputError(f"{limit} bytes are too few for this picture: {least} at least")
     for _ in range(16):
         zone = (low + high) / 2
-        size = len(encode(zone))
-        if (1 - SLACK) * limit <= size <= limit:
-            return encode(zone)
-        low, high = (zone, high) if size > limit else (low, zone)
+        data = encode(zone)
+        if (1 - SLACK) * limit <= len(data) <= limit:
+            return data
+        low, high = (zone, high) if len(data) > limit else (low, zone)
     return encode(high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nic import files
+from nic import arguments, files
 from nic.errors import NicError
 
 
@@ -14,17 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT", help="PNG to write; overwritten if it exists")
     parser.add_argument(
         "--size",
-        type=_size,
+        type=arguments.count,
         default=256,
         metavar="N",
         help="pixels of the longer side at most (default: %(default)d)",
     )
-
-
-def _size(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
-    return int(text)
 
 
 def main(args: argparse.Namespace) -> None:

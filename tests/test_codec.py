@@ -15,7 +15,7 @@ from vectors.make import VECTORS, picture
 import nic
 from nic import codec, container, models, symbols, tiles
 from nic.errors import ChecksumError, InputError, LimitExceeded, ModelMismatch, NicError
-from nic.evaluation.metrics import psnr
+from nic.fidelity import psnr
 from nic.picture import Picture
 
 FOLDER = Path(__file__).parent / "vectors"

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import cli
+from nic import fidelity
 from nic.evaluation import compare, metrics, page, rivals
 from nic.evaluation.trial import attempt
 
@@ -103,7 +104,7 @@ def test_page_holds_every_picture_and_the_sizes_of_real_files(folder, capsys):
         data = codec.encode(original, int(quality))
         decoded = codec.decode(data)
         assert int(size) == len(data) and np.array_equal(found.pictures[name], decoded)
-        psnr = metrics.psnr(np.asarray(original), decoded)
+        psnr = fidelity.psnr(np.asarray(original), decoded)
         similarity = metrics.ms_ssim(np.asarray(original), decoded)
         expected = [f"{8 * len(data) / (240 * 180):.3f}", f"{psnr:.2f}", f"{similarity:.4f}"]
         assert cells[-5:-2] == expected

@@ -18,7 +18,7 @@ pytest.importorskip("scipy", reason="needs the extra `eval`: scipy")
 pytest.importorskip("matplotlib", reason="needs the extra `eval`: matplotlib")
 pytest.importorskip("rich", reason="needs the extra `eval`: rich")
 
-from nic import images
+from nic import fidelity, images
 from nic.errors import InputError
 from nic.evaluation import bench, demo, memory, metrics, plots, rivals, runner, summary
 from nic.evaluation.bd_rate import bd_rate, mean_bd_rate
@@ -38,21 +38,21 @@ def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:
 class TestPsnr:
     def test_known_difference(self):
         a = np.full((4, 5, 3), 100, np.uint8)
-        assert metrics.psnr(a, a + np.uint8(1)) == pytest.approx(20 * math.log10(255))
-        assert metrics.psnr(a, a - np.uint8(10)) == pytest.approx(20 * math.log10(25.5))
+        assert fidelity.psnr(a, a + np.uint8(1)) == pytest.approx(20 * math.log10(255))
+        assert fidelity.psnr(a, a - np.uint8(10)) == pytest.approx(20 * math.log10(25.5))
 
     def test_all_channels_share_one_mean(self):
         a = np.zeros((2, 2, 3), np.uint8)
         b = a.copy()
         b[0, 0, 1] = 12  # mean squared error 144 / 12
-        assert metrics.psnr(a, b) == pytest.approx(10 * math.log10(255**2 / 12))
+        assert fidelity.psnr(a, b) == pytest.approx(10 * math.log10(255**2 / 12))
 
     def test_unsigned_difference_does_not_wrap(self):
-        assert metrics.psnr(np.zeros((1, 1), np.uint8), np.full((1, 1), 255, np.uint8)) == 0
+        assert fidelity.psnr(np.zeros((1, 1), np.uint8), np.full((1, 1), 255, np.uint8)) == 0
 
     def test_identical(self):
         a = smooth_image(8, 8)
-        assert metrics.psnr(a, a) == math.inf
+        assert fidelity.psnr(a, a) == math.inf
 
 
 def ssim_by_definition(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -158,8 +158,8 @@ class TestRivals:
         image = Image.fromarray(pixels)
         small, large = (codec.encode(image, codec.qualities[i]) for i in (0, -1))
         assert len(small) < len(large)
-        fidelity = [metrics.psnr(pixels, codec.decode(data)) for data in (small, large)]
-        assert fidelity[0] < fidelity[1] and fidelity[1] > 30
+        low, high = (fidelity.psnr(pixels, codec.decode(data)) for data in (small, large))
+        assert low < high and high > 30
         gray = codec.decode(codec.encode(image.convert("L"), 50))
         assert gray.shape[:2] == (64, 96) and gray.dtype == np.uint8
 
@@ -205,7 +205,7 @@ class TestRunner:
         with Image.open(folder / "a.png") as image:
             data = webp.encode(image, 70)
             assert row["bytes"] == len(data) and row["bpp"] == 8 * len(data) / (48 * 64)
-            assert row["psnr"] == metrics.psnr(np.asarray(image), webp.decode(data))
+            assert row["psnr"] == fidelity.psnr(np.asarray(image), webp.decode(data))
         results = json.loads((out / "results.json").read_text())
         # The stand-in is JPEG itself, at a subset of its points.
         assert abs(results["bd_rate"]["nic"]["jpeg"]["psnr"]["mean"]) < 10

@@ -13,7 +13,7 @@ from vectors.make import picture
 
 from nic import codec, container, tiles
 from nic.errors import ChecksumError, FormatError, InputError, NicError
-from nic.evaluation.metrics import psnr
+from nic.fidelity import psnr
 from nic.picture import Picture
 from nic.prior import GAIN_BITS, LATENT_BITS
 

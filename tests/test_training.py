@@ -18,7 +18,7 @@ from nic.training import (
 )
 from nic.training.config import TrainConfig  # noqa: E402
 from nic.training.data import CropDataset  # noqa: E402
-from nic.training.export import export  # noqa: E402
+from nic.training.export import export, export_model  # noqa: E402
 from nic.training.loop import Run, launch, train  # noqa: E402
 from nic.training.muon import orthogonalize  # noqa: E402
 
@@ -98,6 +98,40 @@ def test_the_papers_models_start_as_a_codec_and_learn(pictures, tmp_path, monkey
     pixels = np.asarray(Image.open(pictures / "0.png"))
     decoded = codec.decode(codec.encode(Picture(pixels), 80, model=model), model=model).pixels
     assert np.mean((decoded.astype(float) - pixels) ** 2) < pixels.var() / 4
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"transforms": "gdn", "phi_channels": 0, "means": False}],
+    ids=["nic-1", "scales alone"],
+)
+def test_a_weight_file_can_be_trained_on(pictures, tmp_path, monkeypatch, parts):
+    monkeypatch.setitem(config.CONFIGS, "tiny", dataclasses.replace(TINY, **parts))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    trained = Run(settings(pictures, tmp_path / "a", steps=20, lr=1e-2), torch.device("cpu"))
+    while trained.progress() < 1:
+        trained.train_step(trained.progress())
+    export_model(trained.model, first)
+    restored = Run(settings(pictures, tmp_path / "b", weights=str(first)), torch.device("cpu"))
+    export_model(restored.model, second)
+    a, b = models.load(first), models.load(second)
+    for name, value in a.tensors.items():
+        assert np.array_equal(value, b.tensors[name]), name
+    for x, y in zip([a.prior.context, *a.prior.hyper, *a.prior.entropy],
+                    [b.prior.context, *b.prior.hyper, *b.prior.entropy]):  # fmt: skip
+        assert np.array_equal(x.weight, y.weight) and np.array_equal(x.bias, y.bias)
+    for name in ("gains", "scale_offsets", "quality_bias"):
+        assert np.abs(getattr(a.prior, name) - getattr(b.prior, name)).max() <= 1, name
+    for low, high, x, y in zip(a.prior.z_tables.lows, b.prior.z_tables.lows,
+                               a.prior.z_tables.lists, b.prior.z_tables.lists):  # fmt: skip
+        likely = {low + k: f for k, f in enumerate(np.diff(x)[:-1]) if f > 650}
+        for k, frequency in likely.items():
+            assert np.diff(y)[k - high] == pytest.approx(frequency, rel=0.2)
+
+
+def test_weights_of_another_model_are_refused(pictures, tmp_path):
+    with pytest.raises(InputError, match="another model"):
+        launch(settings(pictures, tmp_path, weights=str(models.SHIPPED), processes=2))
 
 
 def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path):

@@ -171,6 +171,7 @@ def _rate(data: bytes) -> dict:
 
 def _difference(source: bytes, task: Task, options: Options, model: Model) -> str | None:
     """How the output, read back, is unlike the source; None if it is like it."""
+    from nic.fidelity import psnr, visible_psnr
     from nic.images import EXIF_PREFIX
 
     path = storage.join(options.target, task.output)
@@ -187,20 +188,7 @@ def _difference(source: bytes, task: Task, options: Options, model: Model) -> st
             return f"{kind} metadata not as it was"
     if (back.alpha is None) != (picture.alpha is None):
         return "transparency not as it was"
-    likeness = _visible_psnr(picture, back)
+    likeness = visible_psnr(picture, back)
+    if picture.alpha is not None:
+        likeness = min(likeness, psnr(picture.alpha, back.alpha))
     return f"PSNR of only {likeness:.1f} dB" if likeness < SANE_PSNR else None
-
-
-def _visible_psnr(picture: Picture, back: Picture) -> float:
-    """PSNR of what can be seen, in dB, or of the transparency if that is worse."""
-    import numpy as np
-
-    from nic.evaluation.metrics import psnr
-
-    # Some formats return gray as RGB.
-    pixels = np.broadcast_arrays(np.atleast_3d(picture.pixels), np.atleast_3d(back.pixels))
-    if back.alpha is None:
-        return psnr(*pixels)
-    alpha = psnr(picture.alpha, back.alpha)
-    visible = back.alpha > 0
-    return min(alpha, psnr(*(p[visible] for p in pixels))) if visible.any() else alpha

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nic import arguments
 from nic.evaluation.machine import cpu_name
 from nic.extras import require
 
@@ -29,9 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image", nargs="?", type=Path, default=PHOTO, help="image (default: a 768x512 photograph)"
     )
     parser.add_argument("--bpp", type=float, default=0.5, help="rate to time at (default: 0.5)")
-    parser.add_argument("--runs", type=_count, default=5, help="runs of each codec (default: 5)")
     parser.add_argument(
-        "--threads", type=_count, help="threads of nic's matrix products (default: one a processor)"
+        "--runs", type=arguments.count, default=5, help="runs of each codec (default: 5)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=arguments.count,
+        help="threads of nic's matrix products (default: one a processor)",
     )
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
     parser.add_argument(
@@ -40,12 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MP",
         help="instead, measure the peak memory of coding an image of MP million pixels",
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
 
 
 def main(args: argparse.Namespace) -> int:

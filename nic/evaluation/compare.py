@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from nic import files, images
+from nic import arguments, files, images
 from nic.evaluation.rivals import Codec
 from nic.evaluation.trial import Trial, attempt
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-q",
         "--quality",
-        type=float,
+        type=arguments.quality,
         default=50.0,
         metavar="Q",
         help="quality of nic, 0 to 100 (default: %(default)g)",
@@ -66,10 +66,8 @@ def main(args: argparse.Namespace) -> int:
     """Run `nic compare`; returns the exit code."""
     from tqdm import tqdm
 
-    from nic import codec
     from nic.evaluation import page, rivals
 
-    codec.quality_step(args.quality)  # refuses a wrong one before any work is spent
     pixels = images.load_pixels(sys.stdin.buffer if args.image == files.STREAM else args.image)
     output = args.output or files.default_output(args.image, ".html")
     files.check_output(output, args.image, args.force)

@@ -1,4 +1,4 @@
-"""How far a decoded image is from the original: PSNR and MS-SSIM of 8-bit images.
+"""MS-SSIM: how alike a decoded 8-bit image and the original look.
 
 Images are uint8 (H, W) or (H, W, C), both of one shape.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PEAK = 255
+from nic.fidelity import PEAK
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang, Simoncelli and Bovik 2003, sec. 3.2)."""
@@ -20,15 +20,6 @@ SIGMA = 1.5
 
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 """Constants that keep the ratios of SSIM stable where an image is flat."""
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels; inf when identical."""
-    # In pieces: the doubles of a large image would take eight times its memory.
-    pieces = a.size // 2**22 + 1
-    errors = zip(np.array_split(a, pieces), np.array_split(b, pieces))
-    squares = sum(np.square(x.astype(np.float64) - y).sum() for x, y in errors)
-    return float(10 * np.log10(PEAK**2 * a.size / squares)) if squares else float("inf")
 
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:

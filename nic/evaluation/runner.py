@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nic import images
+from nic import arguments, images
 from nic.effort import DEFAULT_EFFORT, EFFORTS
 from nic.extras import require
 
@@ -83,7 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of results; a run found there is resumed (default: runs/eval/<name of DIR>)",
     )
     parser.add_argument(
-        "-j", "--jobs", type=_jobs, default=1, help="processes, of one thread each when above 1"
+        "-j",
+        "--jobs",
+        type=arguments.count,
+        default=1,
+        help="processes, of one thread each when above 1",
     )
 
 
@@ -177,7 +181,7 @@ def measure(task: Task) -> dict:
     from PIL import Image
 
     from nic.evaluation import metrics, rivals
-    from nic.evaluation.trial import same_channels
+    from nic.fidelity import psnr, same_channels
 
     codec = rivals.find(task.codec, task.model)
     pixels = _load(task.path)
@@ -193,7 +197,7 @@ def measure(task: Task) -> dict:
         "version": task.version,
         "bytes": len(data),
         "bpp": 8 * len(data) / (image.width * image.height),
-        "psnr": _finite(metrics.psnr(original, decoded)),
+        "psnr": _finite(psnr(original, decoded)),
         "ms_ssim": _finite(metrics.ms_ssim(original, decoded)),
         "encode_s": encode_s,
         "decode_s": decode_s,
@@ -276,9 +280,3 @@ def _efforts(text: str) -> list[int]:
     if not all(name.isdecimal() and int(name) in EFFORTS for name in names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of efforts from 0 to 9")
     return [int(name) for name in names]
-
-
-def _jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
-    return int(text)

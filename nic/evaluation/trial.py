@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from nic.evaluation.metrics import psnr
 from nic.evaluation.rivals import Codec
+from nic.fidelity import psnr, same_channels
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,3 @@ def attempt(codec: Codec, image: Image.Image, quality: float) -> Trial:
     decoded = time.perf_counter()
     fidelity = psnr(*same_channels(np.asarray(image), pixels))
     return Trial(codec.name, quality, data, pixels, fidelity, encoded - start, decoded - encoded)
-
-
-def same_channels(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as (H, W, C): some codecs return gray as RGB, and every channel then counts."""
-    return np.broadcast_arrays(np.atleast_3d(a), np.atleast_3d(b))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nic import codec, models
-from nic.evaluation.metrics import psnr
+from nic.fidelity import psnr
 from nic.picture import Picture
 from nic.training.export import export_model
 from nic.training.model import TrainableModel

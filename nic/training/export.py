@@ -66,7 +66,7 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
     ]
     first = _layer(parameters.layers[0], PSI_BITS, HIDDEN_BITS, leaky=True)
     # The first layer's sums have HIDDEN_BITS + shift fraction bits.
-    bias = parameters.quality(_qualities(model.config))[:, :, 0, 0].double() * 2.0 ** (
+    bias = parameters.quality(qualities(model.config))[:, :, 0, 0].double() * 2.0 ** (
         HIDDEN_BITS + first.shift
     )
     residual_tables, skip_below = gaussian_tables()
@@ -89,14 +89,14 @@ def integer_prior(model: TrainableModel) -> IntegerPrior:
     )
 
 
-def _qualities(config: ModelConfig) -> Tensor:
+def qualities(config: ModelConfig) -> Tensor:
     """(steps,) s of each quality step."""
     return torch.tensor([config.s(step) for step in range(QUALITY_STEPS)])
 
 
 def _gains(model: TrainableModel) -> Tensor:
     """(steps, M) float64 std * gain."""
-    log_gains = model.gain(_qualities(model.config))[:, :, 0, 0].double()
+    log_gains = model.gain(qualities(model.config))[:, :, 0, 0].double()
     return model.std[:, :, 0, 0].half().double() * log_gains.exp()
 
 
@@ -155,14 +155,23 @@ def _head_layer(parameters: EntropyParameters) -> Layer:
     weight, bias = layer.weight.data.double(), layer.bias.data.double()
     if not parameters.means:
         weight, bias = (torch.cat([torch.zeros_like(t), t]) for t in (weight, bias))
-    M = len(weight) // 2
-    # Outputs have SCALE_BITS; the means' rows are scaled up to give MEAN_BITS.
-    factors = torch.cat(
-        [torch.full((M,), 2.0 ** (MEAN_BITS - SCALE_BITS)), torch.full((M,), 1 / _log_ratio())]
-    ).double()
-    weight, bias = weight * factors[:, None, None, None], bias * factors
-    bias[M:] -= math.log(SCALE_MIN) / _log_ratio()
+    factors, offsets = head_units(len(weight) // 2)
+    weight, bias = weight * factors[:, None, None, None], bias * factors + offsets
     return _fixed_point(weight, bias, HIDDEN_BITS, SCALE_BITS, leaky=False, limit=HEAD_LIMIT)
+
+
+def head_units(M: int) -> tuple[Tensor, Tensor]:
+    """(2 M,) float64 factors and offsets: from means and log-scales to what the head gives.
+
+    Outputs have SCALE_BITS; the means' rows are scaled up to give MEAN_BITS.
+    """
+    means = torch.full((M,), 2.0 ** (MEAN_BITS - SCALE_BITS)), torch.zeros(M)
+    levels = (
+        torch.full((M,), 1 / _log_ratio()),
+        torch.full((M,), -math.log(SCALE_MIN) / _log_ratio()),
+    )
+    factors, offsets = (torch.cat(pair).double() for pair in zip(means, levels))
+    return factors, offsets
 
 
 def _z_tables(model: TrainableModel) -> FrequencyTables:

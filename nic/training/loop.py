@@ -14,9 +14,10 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from nic import images
+from nic import images, models
 from nic.config import CONFIGS, ModelConfig
 from nic.errors import InputError
+from nic.models import Model
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
 from nic.training.config import TrainConfig
 from nic.training.data import CropDataset
@@ -25,6 +26,7 @@ from nic.training.logs import RunLog
 from nic.training.loss import RateDistortion
 from nic.training.model import TrainableModel
 from nic.training.muon import Muon
+from nic.training.restore import restore
 from nic.training.start import start
 
 
@@ -44,7 +46,9 @@ class Run:
         self.criterion = RateDistortion(self.model.config)
         self.checkpoint = self.folder / "checkpoint.pt"
         fresh = not self.checkpoint.exists()
-        if fresh:
+        if fresh and config.weights:
+            restore(self.model, _weights(config))
+        elif fresh:
             start(self.model, self.dataset, np.random.default_rng(config.seed))
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = [
@@ -177,6 +181,13 @@ def train(config: TrainConfig) -> Path:
     return run.checkpoint
 
 
+def _weights(config: TrainConfig) -> Model:
+    weights = models.read(Path(config.weights))
+    if weights.config != CONFIGS[config.model]:
+        raise InputError(f"{config.weights}: weights of another model than {config.model}")
+    return weights
+
+
 def _evaluation_pictures(config: TrainConfig) -> list[np.ndarray]:
     """Loaded before the first step, so that an unreadable one does not end a long run."""
     if not config.eval_data:
@@ -202,6 +213,8 @@ def launch(config: TrainConfig) -> None:
     # What is wrong with the data is said here, and the images are decoded once.
     CropDataset(Path(config.data), config.folder / "cache", config.crop)
     _evaluation_pictures(config)
+    if config.weights:
+        _weights(config)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
