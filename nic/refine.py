@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from nic.config import LEAKY_SLOPE
 from nic.models import Model
+from nic.precision import fast_dtype
 from nic.prior import (
     CONTEXT_BITS,
     GAIN_BITS,
@@ -114,7 +115,7 @@ class Refiner:
     def _squared_error(self, x: Tensor, v: Tensor) -> Tensor:
         """In grey levels, over all pixels, the mean of their channels."""
         u = v / self.gain
-        with torch.autocast("cpu", torch.bfloat16, enabled=_bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16, fast_dtype() == torch.bfloat16):
             x_hat = self.g_s(u * self.std, u, self.s)[:, :, : x.shape[2], : x.shape[3]]
         if x.shape[1] == 1:
             x_hat = x_hat.mean(dim=1, keepdim=True)
@@ -126,7 +127,7 @@ class RelaxedPrior:
 
     def __init__(self, prior: IntegerPrior, step: int):
         self.M = prior.gains.shape[1]
-        self.dtype = torch.bfloat16 if _bfloat16() else torch.float32
+        self.dtype = fast_dtype()
         self.to_context = _channels(prior.inverses[step] * 2.0 ** (CONTEXT_BITS - INVERSE_BITS))
         self.to_means = _channels(prior.gains[step] * 2.0 ** -(MEAN_BITS + GAIN_BITS))
         self.scale_offsets = _channels(prior.scale_offsets[step])
@@ -174,11 +175,6 @@ def _round(r: Tensor, generator: torch.Generator) -> Tensor:
     logits = (torch.atanh(fraction) - torch.atanh(1 - fraction)) / TEMPERATURE
     u = torch.empty_like(r).uniform_(1e-6, 1 - 1e-6, generator=generator)
     return below + torch.sigmoid((logits + u.logit()) / TEMPERATURE)
-
-
-def _bfloat16() -> bool:
-    """Whether bfloat16 is faster here, rather than emulated."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _samples(pixels: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from nic import images, models
 from nic.config import CONFIGS, ModelConfig
 from nic.errors import InputError
 from nic.models import Model
+from nic.precision import fast_dtype
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
 from nic.training.config import TrainConfig
 from nic.training.data import CropDataset
@@ -89,7 +90,8 @@ class Run:
         # Stratified qualities: every batch sees the whole range.
         s = (np.arange(config.batch) + rng.random(config.batch)) / config.batch
         s = torch.from_numpy(s).float().to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        native = fast_dtype(self.device) == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, native):
             output = self.model(x, s)
         loss, measured = self.criterion(output, x, s)
         loss.backward()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nic.config import LEAKY_SLOPE, ModelConfig
+from nic.precision import fast_dtype
 from nic.prior import TAPS, wavefronts
 from nic.quantizer import residual
 from nic.rate import gaussian_bits
@@ -149,7 +150,7 @@ class TrainableModel(nn.Module):
         Where residuals are mostly zero, means are predicted from means; trained on anything but
         this feedback, the recursion may be unstable.
         """
-        B, M, h, w = v.shape
+        (B, M, h, w), dtype = v.shape, fast_dtype(v.device)
         first, *rest = self.entropy_parameters.layers
         split = psi.shape[1]
         with torch.autocast(v.device.type, enabled=False):
@@ -162,26 +163,26 @@ class TrainableModel(nn.Module):
             *(layer.weight[:, :, 0, 0] for layer in rest),
         ]
         matrices[-1] = matrices[-1][:M]
-        matrices = [matrix.bfloat16() for matrix in matrices]
+        matrices = [matrix.to(dtype) for matrix in matrices]
         biases = [self.context.above.bias, None, *(layer.bias for layer in rest)]
         biases[-1] = biases[-1][:M]
         width = w + 4
         taps = torch.tensor([(dy + 2) * width + dx + 2 for dy, dx in TAPS], device=v.device)
-        u_hat = v.new_zeros(B, (h + 2) * width, M, dtype=torch.bfloat16)
+        u_hat = v.new_zeros(B, (h + 2) * width, M, dtype=dtype)
         v, gain = v.permute(0, 2, 3, 1), gain[:, :, 0]
         v_hat = torch.empty_like(v)
         for rows, columns in wavefronts(h, w):
             rows, columns = torch.from_numpy(rows), torch.from_numpy(columns)
             corner = (rows * width + columns).to(v.device)
             window = u_hat[:, corner[:, None] + taps].flatten(2)
-            x = window @ matrices[0].T + biases[0].bfloat16()
+            x = window @ matrices[0].T + biases[0].to(dtype)
             x = x @ matrices[1].T + sums[:, rows, columns]
             for matrix, bias in zip(matrices[2:], biases[2:]):
-                x = F.leaky_relu(x, LEAKY_SLOPE).bfloat16() @ matrix.T + bias
+                x = F.leaky_relu(x, LEAKY_SLOPE).to(dtype) @ matrix.T + bias
             means = x.float() * gain.transpose(1, 2)
             values = residual(v[:, rows, columns], means) + means
             v_hat[:, rows, columns] = values
-            u_hat[:, corner + 2 * width + 2] = (values / gain.transpose(1, 2)).bfloat16()
+            u_hat[:, corner + 2 * width + 2] = (values / gain.transpose(1, 2)).to(dtype)
         return v_hat.permute(0, 3, 1, 2)
 
 

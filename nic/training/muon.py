@@ -10,11 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nic.precision import fast_dtype
+
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Five Newton-Schulz steps in bfloat16 towards the nearest semi-orthogonal matrix."""
+    """Five Newton-Schulz steps towards the nearest semi-orthogonal matrix."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(fast_dtype(matrix.device))
     x = x / (x.norm() + 1e-7)
     tall = x.size(0) > x.size(1)
     x = x.T if tall else x
