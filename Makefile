@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
 
-.PHONY: venv test fuzz demo
+.PHONY: venv test newer fuzz demo
 
 venv: .venv/installed
 
@@ -15,6 +15,17 @@ venv: .venv/installed
 # One thread: the tests' arrays are small, and more threads only wait for each other.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Files mean the same under every newer Python that is here, without PyTorch.
+NEWER ?= python3.12 python3.13 python3.14
+newer:
+	for python in $(NEWER); do \
+		$$python -c "" 2>/dev/null || continue; \
+		$$python -m venv .venv/$$python && .venv/$$python/bin/python -m pip install --quiet \
+			-c constraints.txt . pytest pytest-cov hypothesis && \
+		OMP_NUM_THREADS=1 .venv/$$python/bin/python -m pytest \
+			tests/test_determinism.py tests/test_codec.py || exit 1; \
+	done
 
 # Coverage-guided fuzzing of each target for so many seconds; what was learned is kept in FUZZ.
 SECONDS ?= 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nic.config import ModelConfig
 from nic.errors import InputError
 
 EFFORTS = range(10)
@@ -24,3 +25,13 @@ def check_effort(effort: int) -> int:
 def stops(effort: int) -> tuple[int, ...]:
     """Iterations of refinement after which to see whether it pays: those of lower efforts too."""
     return ITERATIONS[: max(0, effort - REFINED[0] + 1)]
+
+
+def lmbda(config: ModelConfig, step: int) -> float:
+    """What a squared grey level is worth in bits a pixel, where a quality step asks for it.
+
+    The slope of the rate-distortion curve that real files have. At low qualities it is steeper
+    than the lmbda of training: measured on training images, see docs/training.md.
+    """
+    high = min(max((config.s(step) - 0.4) / 0.5, 0.0), 1.0)
+    return config.lmbda(step) * (1.33 - 0.3 * high)

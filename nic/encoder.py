@@ -15,7 +15,7 @@ import numpy as np
 
 from nic import alpha, quantizer, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
-from nic.effort import stops
+from nic.effort import lmbda, stops
 from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
@@ -34,8 +34,12 @@ class Latents(NamedTuple):
 
     v: np.ndarray
     """(h, w, M) float32 latents in quantiser steps, not yet rounded."""
-    z_hat: np.ndarray
-    """(hz, wz, channels) float32 hyperlatents, rounded."""
+    z: np.ndarray
+    """(hz, wz, channels) float32 hyperlatents, not yet rounded."""
+
+    def z_hat(self, region: Region) -> np.ndarray:
+        """The hyperlatents of a region of latents, rounded."""
+        return np.clip(quantizer.residual(self.z[hyper(region)], 0.0), -VALUE_MAX, VALUE_MAX)
 
 
 class Encoder:
@@ -73,8 +77,7 @@ class Encoder:
         for at, share in in_groups(regions, self.progress):
             group = self._code(latents, step, regions[at], dead_zone, share)
             for region, code in zip(regions[at], group):
-                z_hat = latents.z_hat[hyper(region)]
-                codes.append(tile_code(z_hat, code, self.model, estimate))
+                codes.append(tile_code(latents.z_hat(region), code, self.model, estimate))
         return codes
 
     def _latents(self, step: int) -> Latents:
@@ -83,8 +86,8 @@ class Encoder:
         if stops(self.effort):
             from nic.refine import Refiner
 
-            refiner, regions = Refiner(self.model, step), tiles.regions(*self.grid)
-            total = stops(self.effort)[-1]
+            refiner = Refiner(self.model, step, lmbda(self.model.config, step))
+            regions, total = tiles.regions(*self.grid), stops(self.effort)[-1]
             for n, region in enumerate(regions):
 
                 def count(iterations: int, before: int = n * total) -> None:
@@ -114,7 +117,7 @@ class Encoder:
             v[region] = u * gain
         if not (np.isfinite(v).all() and np.isfinite(z).all()):
             raise InputError("the model gives no finite latents for this picture")
-        return Latents(v, np.clip(quantizer.residual(z, 0.0), -VALUE_MAX, VALUE_MAX))
+        return Latents(v, z)
 
     def _code(
         self,
@@ -127,7 +130,7 @@ class Encoder:
         """Tiles coded in lockstep."""
         return self.model.prior.encode_grids(
             [latents.v[region] for region in regions],
-            [latents.z_hat[hyper(region)] for region in regions],
+            [latents.z_hat(region) for region in regions],
             step,
             self.lanes,
             dead_zone,
@@ -135,7 +138,8 @@ class Encoder:
         )
 
     def _cost(self, latents: Latents, step: int, region: Region, code: LatentCode) -> float:
-        """bits + lmbda * squared error of a tile as the decoder will have it."""
+        """bits + lmbda * squared error of a tile as the decoder will have it; see
+        `effort.lmbda`."""
         window = tiles.widened(region, self.model.networks.reach, *self.grid)
         v = latents.v[window].copy()
         v[tiles.within(region, window)] = code.v_hat * np.float32(2.0**-LATENT_BITS)
@@ -147,7 +151,9 @@ class Encoder:
         x_hat = x_hat[tiles.within(area, outer)][:height, :width]
         error = grey_levels(x_hat, original.ndim == 2).astype(np.float32) - original
         squared = float(np.square(error).sum(dtype=np.float64)) * height * width / error.size
-        return 8 * len(code.stream) + self.model.config.lmbda(step) * squared
+        hyper_stream = self.model.prior.encode_z(latents.z_hat(region))
+        bits = 8 * (len(code.stream) + len(hyper_stream))
+        return bits + lmbda(self.model.config, step) * squared
 
     def _refine(
         self,
@@ -161,23 +167,22 @@ class Encoder:
 
         `count` is called with the iterations done.
         """
-        window = tiles.widened(region, self.model.networks.reach, *self.grid)
-        h, w = tiles.size(region)
-        sums = self.model.prior.hyper_sums(latents.z_hat[hyper(region)], step, h, w)
+        window, at = tiles.widened(region, self.model.networks.reach, *self.grid), hyper(region)
         [code] = self._code(latents, step, [region])
-        least, best = self._cost(latents, step, region, code), latents.v[region].copy()
+        least = self._cost(latents, step, region, code)
+        best = latents.v[region].copy(), latents.z[at].copy()
         for refined in refiner.refine(
             self._pixels(window),
             latents.v[window],
             tiles.within(region, window),
             code.v_hat,
-            sums,
+            latents.z[at],
             stops(self.effort),
             count,
         ):
-            latents.v[region] = refined
+            latents.v[region], latents.z[at] = refined
             [code] = self._code(latents, step, [region])
             cost = self._cost(latents, step, region, code)
             if cost < least:
                 least, best = cost, refined
-        latents.v[region] = best
+        latents.v[region], latents.z[at] = best

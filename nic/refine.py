@@ -1,10 +1,10 @@
 """Encoder effort: the latents of one picture, moved on by gradient descent before they are coded.
 
-g_a gives good latents for any picture; these go on from there, for the picture at hand, down the
-gradient of bits + lmbda * squared error. Rounding is relaxed as in Yang et al. 2020, "Improving
-inference for neural image compression", sec. 3.2: a residual r becomes a random mixture of floor(r)
-and ceil(r), mostly of the nearer. Any latents are valid latents: the format and the decoder know
-nothing of this.
+g_a and h_a give good latents and hyperlatents for any picture; these go on from there, for the
+picture at hand, down the gradient of bits + lmbda * squared error. Rounding is relaxed as in Yang
+et al. 2020, "Improving inference for neural image compression", sec. 3.2: a residual r becomes a
+random mixture of floor(r) and ceil(r), mostly of the nearer. Any latents are valid latents: the
+format and the decoder know nothing of this.
 
 Needs PyTorch. bfloat16 where the processor has it: only the encoder's choices depend on it.
 """
@@ -32,6 +32,8 @@ from nic.prior import (
     TAPS,
     IntegerPrior,
 )
+from nic.quantizer import residual
+from nic.range_coder import PRECISION
 from nic.rate import gaussian_bits
 from nic.tables import SCALE_MAX, SCALE_MIN, SCALES
 from nic.tiles import Region
@@ -41,16 +43,19 @@ TEMPERATURE = 0.2
 """Of the relaxed rounding. Not lowered in the course: more iterations then only go on from fewer,
 and at equal iterations the result is no worse."""
 
+Z_FACTOR = 3
+"""Hyperlatents learn so many times as fast as latents."""
+
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
 
 
 class Refiner:
-    """Refines latents of one model at one quality step."""
+    """Refines latents of one model at one quality step, for cost bits + lmbda * squared error."""
 
-    def __init__(self, model: Model, step: int):
+    def __init__(self, model: Model, step: int, lmbda: float):
         config, prior = model.config, model.prior
         self.s = torch.tensor([config.s(step)], dtype=torch.float32)
-        self.lmbda = config.lmbda(step)
+        self.lmbda = lmbda
         self.prior, self.relaxed = prior, RelaxedPrior(prior, step)
         self.gain = _channels(prior.gains[step] * 2.0**-GAIN_BITS)
         self.std = torch.from_numpy(model.tensors["std"].astype(np.float32))
@@ -70,38 +75,41 @@ class Refiner:
         v: np.ndarray,
         core: Region,
         v_hat: np.ndarray,
-        hyper: np.ndarray,
+        z: np.ndarray,
         stops: Sequence[int],
         count: Callable[[int], None],
-    ) -> Iterator[np.ndarray]:
-        """Refined latents of a tile, (h, w, M) float32 in quantiser steps, after each of `stops`
-        iterations.
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Refined latents of a tile, (h, w, M) float32 in quantiser steps, and hyperlatents, (hz,
+        wz, channels) float32, after each of `stops` iterations.
 
         pixels: uint8, of the tile and what lies around it; v: their latents, where to begin; core:
-        the tile within v; v_hat: what the tile is coded as, int32 in LATENT_BITS; hyper: the
-        prior's `hyper_sums` for the tile; `count` is called with the iterations done.
+        the tile within v; v_hat: what the tile is coded as, int32 in LATENT_BITS; z: the tile's
+        hyperlatents, where to begin; `count` is called with the iterations done.
         """
-        x, around, sums = _grid(_samples(pixels)), _grid(v), self.relaxed.sums(hyper)
-        v = around[:, :, *core].clone().requires_grad_()
+        x, around = _grid(_samples(pixels)), _grid(v)
+        v, z = around[:, :, *core].clone().requires_grad_(), _grid(z).clone().requires_grad_()
         generator = torch.Generator().manual_seed(0)
-        adam = torch.optim.Adam([v], betas=(0.9, 0.99))
+        adam = torch.optim.Adam([{"params": [v]}, {"params": [z]}], betas=(0.9, 0.99))
         with torch.no_grad():
-            means, levels = self.relaxed(_grid(v_hat * 2.0**-LATENT_BITS), sums)
+            means, levels = self.relaxed(_grid(v_hat * 2.0**-LATENT_BITS), residual(z, 0.0))
         for i in range(1, stops[-1] + 1):
+            z_hat = _round(z, generator)
             r = _round(v - means, generator)
             relaxed = torch.where(self._coded(levels), r, 0) + means
-            means, levels = self.relaxed(relaxed, sums)
+            means, levels = self.relaxed(relaxed, z_hat)
             whole = around.clone()
             whole[:, :, *core] = relaxed
-            cost = self._bits(relaxed - means, levels) + self.lmbda * self._squared_error(x, whole)
+            bits = self._bits(relaxed - means, levels) + self.relaxed.z_bits(z_hat)
+            cost = bits + self.lmbda * self._squared_error(x, whole)
             adam.zero_grad()
             (cost / x[0, 0].numel()).backward()
-            adam.param_groups[0]["lr"] = learning_rate(i)
+            for group, factor in zip(adam.param_groups, (1, Z_FACTOR)):
+                group["lr"] = factor * learning_rate(i)
             adam.step()
             means, levels = means.detach(), levels.detach()
             count(i)
             if i in stops:
-                yield v.detach()[0].permute(1, 2, 0).numpy().copy()
+                yield _array(v), _array(z)
 
     def _coded(self, levels: Tensor) -> Tensor:
         """Where residuals are coded, and not skipped."""
@@ -131,36 +139,60 @@ class RelaxedPrior:
         self.to_context = _channels(prior.inverses[step] * 2.0 ** (CONTEXT_BITS - INVERSE_BITS))
         self.to_means = _channels(prior.gains[step] * 2.0 ** -(MEAN_BITS + GAIN_BITS))
         self.scale_offsets = _channels(prior.scale_offsets[step])
+        self.hyper = [self._weights(layer.weight, layer.bias, layer.shift) for layer in prior.hyper]
         layer = prior.context
         window = np.zeros((*layer.weight.shape[:2], 3, 5))
         for tap, (dy, dx) in enumerate(TAPS):
             window[:, :, dy + 2, dx + 2] = layer.weight[:, :, 0, tap]
         self.context = self._weights(window, layer.bias, layer.shift)
         first, *rest = prior.entropy
-        self.first_shift = first.shift
-        features = first.weight[:, first.weight.shape[1] - len(layer.weight) :]
-        self.first, _ = self._weights(features, first.bias, first.shift)
+        of_psi, of_phi = np.split(first.weight, [len(prior.hyper[-1].weight)], axis=1)
+        bias = first.bias + prior.quality_bias[step]
+        self.of_psi = self._weights(of_psi, bias, first.shift)
+        self.of_phi, _ = self._weights(of_phi, bias, first.shift)
         self.rest = [self._weights(layer.weight, layer.bias, layer.shift) for layer in rest]
+        self.z_costs = _z_costs(prior)
 
     def _weights(self, weight: np.ndarray, bias: np.ndarray, shift: int) -> tuple[Tensor, Tensor]:
         arrays = torch.from_numpy(weight * 2.0**-shift), torch.from_numpy(bias * 2.0**-shift)
         return arrays[0].to(self.dtype, memory_format=torch.channels_last), arrays[1].to(self.dtype)
 
-    def sums(self, hyper: np.ndarray) -> Tensor:
-        """`IntegerPrior.hyper_sums` -> what `__call__` takes."""
-        return _grid(hyper * 2.0**-self.first_shift).to(self.dtype)
+    def z_bits(self, z: Tensor) -> Tensor:
+        """Bits of z, between integers in proportion: what a mixture of two of them costs."""
+        flat = z[0].flatten(1)
+        reach = self.z_costs.shape[1] // 2
+        below = flat.detach().floor().clamp(-reach, reach - 1)
+        at = below.long() + reach
+        low, high = self.z_costs.gather(1, at), self.z_costs.gather(1, at + 1)
+        return (low + (high - low) * (flat - below)).sum()
 
-    def __call__(self, v: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """v (1, M, h, w) -> means in quantiser steps, and scale levels as real numbers."""
-        h = sums
-        if self.first.shape[1]:
+    def __call__(self, v: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """v (1, M, h, w), z (1, channels, hz, wz) -> means in quantiser steps, and scale levels as
+        real numbers."""
+        *shuffled, last = self.hyper
+        psi = z.to(self.dtype)
+        for layer in shuffled:
+            psi = F.pixel_shuffle(_leaky(F.conv2d(psi, *layer, padding=1)), 2)
+        psi = _leaky(F.conv2d(psi, *last, padding=1))[:, :, : v.shape[2], : v.shape[3]]
+        h = F.conv2d(psi, *self.of_psi)
+        if self.of_phi.shape[1]:
             u = (v * self.to_context).to(self.dtype)
             phi = F.conv2d(F.pad(u, (2, 2, 2, 0)), *self.context)
-            h = h + F.conv2d(phi, self.first)
+            h = h + F.conv2d(phi, self.of_phi)
         for weight, bias in self.rest:
-            h = F.conv2d(F.leaky_relu(h, LEAKY_SLOPE), weight, bias)
+            h = F.conv2d(_leaky(h), weight, bias)
         means, levels = h.float().split(self.M, dim=1)
         return means * self.to_means, (levels + self.scale_offsets) * 2.0**-SCALE_BITS
+
+
+def _z_costs(prior: IntegerPrior) -> Tensor:
+    """(channels, n) bits of the integers from -(n // 2) on; a flat 30 where they are escaped."""
+    tables = prior.z_tables
+    reach = int(max(np.abs(tables.lows).max(), np.abs(tables.lows + tables.sizes).max()))
+    costs = np.full((len(tables.lows), 2 * reach + 1), 30.0, np.float32)
+    for row, cdf, low, size in zip(costs, tables.lists, tables.lows, tables.sizes):
+        row[low + reach :][:size] = PRECISION - np.log2(np.diff(cdf)[:-1])
+    return torch.from_numpy(costs)
 
 
 def learning_rate(iteration: int) -> float:
@@ -177,6 +209,10 @@ def _round(r: Tensor, generator: torch.Generator) -> Tensor:
     return below + torch.sigmoid((logits + u.logit()) / TEMPERATURE)
 
 
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, LEAKY_SLOPE)
+
+
 def _samples(pixels: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) or (H, W) -> (H, W, 3 or 1) in -0.5..0.5."""
     return np.atleast_3d(pixels) / 255 - 0.5
@@ -184,6 +220,11 @@ def _samples(pixels: np.ndarray) -> np.ndarray:
 
 def _channels(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1)
+
+
+def _array(grid: Tensor) -> np.ndarray:
+    """The inverse of `_grid`, as a copy."""
+    return grid.detach()[0].permute(1, 2, 0).numpy().copy()
 
 
 def _grid(array: np.ndarray) -> Tensor:

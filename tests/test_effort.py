@@ -20,7 +20,7 @@ def pixels() -> np.ndarray:
 def cost(data: bytes, pixels: np.ndarray, quality: float, model) -> float:
     """bits + lmbda * squared error, channels averaged."""
     error = codec.decode(data, model=model).pixels.astype(float) - pixels
-    lmbda = model.config.lmbda(codec.quality_step(quality))
+    lmbda = effort.lmbda(model.config, codec.quality_step(quality))
     return 8 * len(data) + lmbda * np.square(error).mean() * pixels.shape[0] * pixels.shape[1]
 
 
