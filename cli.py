@@ -13,17 +13,20 @@ import os
 import signal
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nic import arguments, files
+from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT
 from nic.errors import InputError, NicError, OutputError
 
 if TYPE_CHECKING:
     from nic.container import Header
     from nic.models import Model
+    from nic.picture import Picture
 
 EPILOG = """\
 exit codes:
@@ -110,6 +113,14 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _strip_argument(parser)
     parser.add_argument(
+        "--lanes",
+        type=_lanes,
+        default=1,
+        metavar="N",
+        help="substreams that a GPU can decode at once, a power of two up to 128, or auto: as many"
+        " as add less than 1%% (default: %(default)s)",
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="decode the result before it is written, and print its PSNR in dB",
@@ -118,9 +129,12 @@ def encode_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def decode_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help=".nic file")
+    parser.add_argument("inputs", nargs="+", metavar="IN", help=".nic file; several go faster")
     parser.add_argument(
-        "-o", "--output", metavar="OUT", help="default: IN with the extension .png, beside it"
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="file or, for several inputs, folder (default: IN with the extension .png, beside it)",
     )
     parser.add_argument(
         "--format",
@@ -155,10 +169,20 @@ def _crop(text: str) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
+def _lanes(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def _coding_arguments(parser: argparse.ArgumentParser) -> None:
     _force_argument(parser)
     parser.add_argument(
         "--weights", type=Path, metavar="PATH", help="weight file (default: the one shipped)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where to code; auto: on an NVIDIA GPU where there is one and enough to do for it",
     )
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="store_true", help="print sizes, bits, seconds")
@@ -189,7 +213,8 @@ def encode(args: argparse.Namespace) -> None:
         _say(args, f"warning: {args.input}: {note}")
     from nic import codec
 
-    model, report = _model(args), {} if args.verbose else None
+    model = _model(args, picture.width * picture.height)
+    report = {} if args.verbose else None
     with _progress(args, "encoding") as progress:
         data = codec.encode(
             picture,
@@ -200,6 +225,7 @@ def encode(args: argparse.Namespace) -> None:
             effort=DEFAULT_EFFORT if args.effort is None else args.effort,
             alpha_quality=args.alpha_quality,
             exact=args.exact,
+            lanes=args.lanes,
             model=model,
             report=report,
             progress=progress,
@@ -220,39 +246,129 @@ def encode(args: argparse.Namespace) -> None:
     _say_report(args, report)
 
 
-def decode(args: argparse.Namespace) -> None:
-    """`nic decode`."""
-    from nic import container, images
-    from nic.appearance import stripped
+def decode(args: argparse.Namespace) -> int:
+    """`nic decode`: all files are tried, and the first error is the exit code."""
+    if len(args.inputs) == 1 and not os.path.isdir(args.output or ""):
+        _decode_one(args, args.inputs[0])
+        return 0
+    return _decode_several(args)
 
-    output = args.output or files.default_output(
-        args.input, f".{(args.format or 'png').lstrip('.')}"
-    )
-    with _about(args.input):
-        data = files.read(args.input)
-        container.read(data)  # a broken file is refused before anything heavy is loaded
+
+def _decode_one(args: argparse.Namespace, name: str) -> None:
+    from nic import codec, images
+
+    output = args.output or _decoded_name(args, name)
+    data, header = _read_whole(name)
     format = images.format_for(args.format or ("png" if output == files.STREAM else output))
-    files.check_output(output, args.input, args.force)
-    from nic import codec
-
-    model, report = _model(args), {} if args.verbose else None
-    with _about(args.input), _progress(args, "decoding") as progress:
+    files.check_output(output, name, args.force)
+    report = {} if args.verbose else None
+    with _about(name), _progress(args, "decoding") as progress:
         picture = codec.decode(
             data,
             crop=args.crop,
             keep_going=args.keep_going,
             any_ratio=args.any_ratio,
-            model=model,
+            model=_model(args, header.width * header.height),
             report=report,
             progress=progress,
         )
+    _write_picture(args, picture, name, output, format)
+    _say_report(args, report)
+
+
+def _decode_several(args: argparse.Namespace) -> int:
+    """Files in lockstep; an error ends none but its own."""
+    from tqdm import tqdm
+
+    from nic import codec, images
+
+    folder, errors = args.output, []
+    if folder is not None and not os.path.isdir(folder):
+        raise OutputError(f"{folder}: no such folder; several files need one")
+    if files.STREAM in args.inputs:
+        raise InputError("standard input is read alone, not with other files")
+    under_way: deque[tuple[str, str, str]] = deque()
+    outputs: set[str] = set()
+
+    def fail(error: NicError) -> None:
+        _complain(error)
+        errors.append(error.exit_code)
+
+    def whole_files() -> Iterator[bytes]:
+        for name in args.inputs:
+            try:
+                output = _decoded_name(args, name, folder)
+                format = images.format_for(args.format or output)
+                files.check_output(output, name, args.force)
+                if output in outputs:
+                    raise OutputError(f"{output}: made from another file already")
+                data, _ = _read_whole(name)
+            except NicError as error:
+                fail(error)
+            else:
+                outputs.add(output)
+                under_way.append((name, output, format))
+                yield data
+
+    results = codec.decode_batch(
+        whole_files(),
+        crop=args.crop,
+        keep_going=args.keep_going,
+        any_ratio=args.any_ratio,
+        model=_model(args, sum(map(_pixels, args.inputs))),
+    )
+    bar = tqdm(total=len(args.inputs), unit="file", disable=args.quiet or None, leave=False)
+    for result in results:
+        name, output, format = under_way.popleft()
+        try:
+            with _about(name):
+                if isinstance(result, NicError):
+                    raise result
+                _write_picture(args, result, name, output, format)
+        except NicError as error:
+            fail(error)
+        bar.update()
+    bar.close()
+    return errors[0] if errors else 0
+
+
+def _decoded_name(args: argparse.Namespace, name: str, folder: str | None = None) -> str:
+    output = files.default_output(name, f".{(args.format or 'png').lstrip('.')}")
+    return os.path.join(folder, os.path.basename(output)) if folder else output
+
+
+def _read_whole(name: str) -> tuple[bytes, Header]:
+    """A file that is sound; a broken one is refused before anything heavy is loaded."""
+    from nic import container
+
+    with _about(name):
+        data = files.read(name)
+        return data, container.read(data)[0]
+
+
+def _pixels(name: str) -> int:
+    """Of a file, by its header; 0 where that cannot be read."""
+    import nic
+
+    try:
+        header = nic.info(name)
+    except NicError:
+        return 0
+    return header.width * header.height
+
+
+def _write_picture(
+    args: argparse.Namespace, picture: Picture, name: str, output: str, format: str
+) -> None:
+    from nic import images
+    from nic.appearance import stripped
+
     if args.strip:
         picture, notes = stripped(picture)
         for note in notes:
-            _say(args, f"warning: {args.input}: {note}")
+            _say(args, f"warning: {name}: {note}")
     files.write(output, images.to_bytes(picture, format), args.force)
     _say(args, f"{output}: {picture.width}x{picture.height}, {format}")
-    _say_report(args, report)
 
 
 def info_arguments(parser: argparse.ArgumentParser) -> None:
@@ -408,13 +524,12 @@ def make_parser(filled: bool = False) -> Parser:
     return parser
 
 
-def _model(args: argparse.Namespace) -> Model | None:
-    """The model of `--weights`; None, for the one shipped, without it."""
-    if args.weights is None:
-        return None
+def _model(args: argparse.Namespace, pixels: int) -> Model:
+    """The model of `--weights`, or the one shipped, on the device for so many pixels."""
     from nic import models
+    from nic.device import choose
 
-    return models.load(args.weights)
+    return models.load(args.weights, choose(args.device, pixels))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,9 @@ from torch.nn import functional as F
 from kernels import wavefront
 from kernels.launch import obstacle
 from kernels.lockstep import Lockstep
-from kernels.range_decoder import DeviceReader, read_reference
+from kernels.range_decoder import DeviceReader
 from kernels.wavefront import DenseLayer, Network
-from nic.prior import Coder, IntegerPrior, wavefront_at
-from nic.symbols import SymbolReader
+from nic.prior import Coder, IntegerPrior, LatentCode, Progress, wavefront_at
 
 StepCoder = Callable[[int, Tensor], Tensor]
 """(step, means and levels (2, n, M) int32) -> residuals (n, M) int32, all on the device."""
@@ -49,6 +49,34 @@ class DevicePrior:
         biases = torch.from_numpy(prior.quality_bias + prior.entropy[0].bias)
         self.first_biases = biases.double().to(device)
 
+    def encode_grids(self, *args: Any, **options: Any) -> list[LatentCode]:
+        """As `IntegerPrior.encode_grids`, its networks on the device."""
+        return self.prior.encode_grids(*args, loop=self, **options)
+
+    def decode_grids(
+        self,
+        streams: Sequence[bytes],
+        z_hats: Sequence[np.ndarray],
+        steps: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        lanes: Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[np.ndarray]:
+        """`IntegerPrior.decode_grids`; with Triton nothing crosses to the host before v_hat.
+
+        Raises FormatError where a stream is damaged, whichever it is.
+        """
+        prior = self.prior
+        if not self.triton:
+            return prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, loop=self)
+        sums = [self.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
+        lockstep = self._lockstep(sums, steps)
+        args = streams, lanes, prior.residual_tables, prior.skip_below, lockstep.starts, self.device
+        reader = DeviceReader(*args)
+        v_hats = self.advance(lockstep, sums, lambda n, both: reader.read(n, both[1]), progress)
+        reader.finish()
+        return v_hats
+
     def hyper_sums(self, z_hat: np.ndarray, step: int, h: int, w: int) -> Tensor:
         """`IntegerPrior.hyper_sums` on the device: (h, w, hidden) float64."""
         x = torch.from_numpy(z_hat).double().to(self.device)
@@ -57,53 +85,24 @@ class DevicePrior:
         psi = _grid(self.hyper[-1], x)[:h, :w]
         return psi @ self.first + self.first_biases[step]
 
-    def run(
-        self, sums: Sequence[Tensor], steps: Sequence[int], coders: Sequence[Coder]
-    ) -> list[np.ndarray]:
-        """`IntegerPrior.run` for several grids, each with its hyper sums, quality step and coder.
-
-        Entropy parameters come to the host, and residuals go back, in one copy a step each. Returns
-        v_hat of each grid, (h, w, M) int32.
-        """
-        lockstep = self._lockstep(sums, steps)
-        host = self._host_coder(lockstep, coders)
-        return self.advance(lockstep, sums, host)
-
-    def decode_y(
+    def run_grids(
         self,
-        streams: Sequence[bytes],
-        z_hats: Sequence[np.ndarray],
+        sums: Sequence[Tensor],
         steps: Sequence[int],
-        sizes: Sequence[tuple[int, int]],
-        lanes: Sequence[int],
+        coders: Sequence[Coder],
+        progress: Progress | None = None,
     ) -> list[np.ndarray]:
-        """`IntegerPrior.decode_y` for several images; nothing crosses to the host with Triton.
-
-        Raises FormatError where a stream is damaged, whichever it is.
-        """
-        prior = self.prior
-        tables, skip_below = prior.residual_tables, prior.skip_below
-        sums = [self.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
+        """`IntegerPrior.run_grids`: entropy parameters come to the coders on the host, and their
+        residuals go back, in one copy a step each."""
         lockstep = self._lockstep(sums, steps)
-        if self.triton:
-            args = streams, lanes, tables, skip_below, lockstep.starts, self.device
-            reader = DeviceReader(*args)
-            v_hats = self.advance(lockstep, sums, lambda step, both: reader.read(step, both[1]))
-            reader.finish()
-            return v_hats
-
-        def coder(reader: SymbolReader) -> Coder:
-            return lambda at, means, levels: read_reference(reader, tables, levels, skip_below)
-
-        readers = [SymbolReader(data, n) for data, n in zip(streams, lanes, strict=True)]
-        host = self._host_coder(lockstep, [coder(reader) for reader in readers])
-        v_hats = self.advance(lockstep, sums, host)
-        for reader in readers:
-            reader.finish()
-        return v_hats
+        return self.advance(lockstep, sums, self._host_coder(lockstep, coders), progress)
 
     def advance(
-        self, lockstep: Lockstep, sums: Sequence[Tensor], code: StepCoder
+        self,
+        lockstep: Lockstep,
+        sums: Sequence[Tensor],
+        code: StepCoder,
+        progress: Progress | None = None,
     ) -> list[np.ndarray]:
         """The loop itself; `code` gives the residuals of each step."""
         network, M = self.network, self.network.M
@@ -118,6 +117,8 @@ class DevicePrior:
             for step, cells in lockstep.steps():
                 both = parameters(network, cells, all_sums, u_hat)
                 update(network, cells, both[0], code(step, both), u_hat, v_hat)
+                if progress:
+                    progress(step + 1, lockstep.count)
         grids = v_hat.cpu().split([h * w for h, w in lockstep.sizes])
         return [grid.reshape(h, w, M).numpy() for grid, (h, w) in zip(grids, lockstep.sizes)]
 

@@ -59,6 +59,11 @@ class Lockstep:
         cells = torch.from_numpy(np.stack(columns).astype(np.int32)).to(device)
         return Lockstep(sizes, cells, starts, padded)
 
+    @property
+    def count(self) -> int:
+        """Number of steps."""
+        return len(self.starts) // len(self.sizes)
+
     def steps(self) -> Iterator[tuple[int, Tensor]]:
         """(step, its cells (4, n)) of all steps that have positions."""
         bounds = self.starts[:: len(self.sizes)].tolist()

@@ -11,6 +11,7 @@ Importing this module is cheap; NumPy, Pillow and PyTorch are loaded when first 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from nic.container import Header
+    from nic.picture import Picture
 
 __version__ = "0.1.0"
 
@@ -43,7 +45,9 @@ __all__ = [
     "OutputError",
     "UnsupportedVersion",
     "decode",
+    "decode_batch",
     "encode",
+    "encode_batch",
     "info",
     "open",
 ]
@@ -66,23 +70,24 @@ def encode(
     counted from 0. `options` are those of `nic.codec.encode`, such as `size`, `psnr` and `effort`.
     Errors: InputError, LimitExceeded.
     """
-    import warnings
+    from nic import codec
 
-    import numpy as np
-    from PIL import Image
+    return codec.encode(_picture(image, strip, frame), quality, **options)
 
-    from nic import codec, images
-    from nic.picture import Picture
 
-    if not isinstance(image, (np.ndarray, Image.Image)):
-        raise InputError(f"a Pillow image or an array is wanted, not {type(image).__name__}")
-    if isinstance(image, Image.Image):
-        picture, lost = images.from_pil(image, strip=strip, frame=frame)
-    else:
-        picture, lost = Picture(image), []
-    for message in lost:
-        warnings.warn(message, stacklevel=2)
-    return codec.encode(picture, quality, **options)
+def encode_batch(
+    images: Iterable[Image.Image | np.ndarray],
+    quality: float = 50.0,
+    *,
+    strip: bool = False,
+    **options: Any,
+) -> list[bytes]:
+    """`encode` of several images, which are coded in lockstep: that takes less time than one after
+    the other, a lot less on a GPU. `options` are those of `nic.codec.encode_batch`."""
+    from nic import codec
+
+    pictures = (_picture(image, strip, None) for image in images)
+    return list(codec.encode_batch(pictures, quality, **options))
 
 
 def decode(data: bytes, **options: Any) -> Image.Image:
@@ -94,6 +99,18 @@ def decode(data: bytes, **options: Any) -> Image.Image:
     from nic import codec, images
 
     return images.to_pil(codec.decode(_bytes(data), **options))
+
+
+def decode_batch(files: Iterable[bytes], **options: Any) -> list[Image.Image | NicError]:
+    """`decode` of several files in lockstep, as in `encode_batch`.
+
+    A file that cannot be decoded has its error in place of the image; the others are not hurt.
+    `options` are those of `nic.codec.decode_batch`.
+    """
+    from nic import codec, images
+
+    results = codec.decode_batch(map(_bytes, files), **options)
+    return [r if isinstance(r, NicError) else images.to_pil(r) for r in results]
 
 
 def info(source: bytes | str | os.PathLike) -> Header:
@@ -112,6 +129,26 @@ def info(source: bytes | str | os.PathLike) -> Header:
 def open(path: str | os.PathLike, **options: Any) -> Image.Image:
     """Decode the .nic file at `path`."""
     return decode(_read(path), **options)
+
+
+def _picture(image: Any, strip: bool, frame: int | None) -> Picture:
+    """What is given to `encode`, with a UserWarning for what a .nic file cannot hold."""
+    import warnings
+
+    import numpy as np
+    from PIL import Image
+
+    from nic import images
+    from nic.picture import Picture
+
+    if not isinstance(image, (np.ndarray, Image.Image)):
+        raise InputError(f"a Pillow image or an array is wanted, not {type(image).__name__}")
+    if isinstance(image, np.ndarray):
+        return Picture(image)
+    picture, lost = images.from_pil(image, strip=strip, frame=frame)
+    for message in lost:
+        warnings.warn(message, stacklevel=3)
+    return picture
 
 
 def _bytes(data: Any) -> bytes:

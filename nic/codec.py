@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -13,14 +14,15 @@ import numpy as np
 from nic import alpha, container, metadata, models, targets, tiles
 from nic.config import LATENT_STRIDE, QUALITY_STEPS
 from nic.effort import DEFAULT_EFFORT, REFINED, check_effort
-from nic.encoder import Encoder
-from nic.errors import InputError, ModelMismatch
+from nic.encoder import Encoder, code_tiles
+from nic.errors import InputError, ModelMismatch, NicError
 from nic.fidelity import visible_psnr
 from nic.models import Model
 from nic.picture import Picture
 from nic.prior import LATENT_BITS, Progress
 from nic.samples import grey_levels
 from nic.streams import TileCode, decode_tiles
+from nic.symbols import lanes_within
 from nic.tiles import Region, Tile
 
 LOST = 128
@@ -38,7 +40,7 @@ def encode(
     alpha_quality: float = 100.0,
     exact: bool = False,
     model: Model | None = None,
-    lanes: int = 1,
+    lanes: int | str = 1,
     report: dict | None = None,
     progress: Progress | None = None,
 ) -> bytes:
@@ -48,8 +50,9 @@ def encode(
     bits per pixel: the file is at most that large and at most 1 % smaller; or `psnr`, in dB, which
     the file has within 0.05. effort: 0..9, see `effort.py`. alpha_quality: 0..100 for transparency,
     lossless at 100; exact: keep the colours of wholly transparent pixels, which are otherwise
-    replaced by what costs least; lanes: range-coder substreams, a power of two up to 128. Errors:
-    InputError, also for a target that this picture cannot meet; LimitExceeded.
+    replaced by what costs least; lanes: range-coder substreams, a power of two up to 128, which a
+    GPU decodes at once, or "auto": as many as add less than 1 % to the file. Errors: InputError,
+    also for a target that this picture cannot meet; LimitExceeded.
 
     A `report` dict receives seconds by stage and the estimated and real numbers of bits; of a
     search, those of the file that was coded last. `progress` is called with (steps done, steps in
@@ -57,21 +60,58 @@ def encode(
     """
     if sum(target is not None for target in (quality, size, bpp, psnr)) > 1:
         raise InputError("only one of quality, size, bpp and psnr can be asked for")
-    model = model or models.load()
-    if lanes not in container.LANES:
-        raise InputError(f"lanes {lanes} is not one of {container.LANES}")
-    files = Files(
-        picture, model, check_effort(effort), lanes, alpha_quality, exact, report, progress
-    )
-    if size is None and bpp is None and psnr is None:
-        return files.file(quality_step(50.0 if quality is None else quality))
+    model, effort = model or models.load(), check_effort(effort)
+    if bpp is not None:
+        size = bpp * picture.width * picture.height / 8
+    step = quality_step(50.0 if quality is None else quality)
+    options = _lanes(lanes), alpha_quality, exact
+    files = Files(picture, model, effort, *options, report, progress)
     # Where a file takes long, the search begins from what a quick one comes to.
-    slow = effort in REFINED
-    quick = Files(picture, model, 0, lanes, alpha_quality, exact) if slow else None
-    if psnr is not None:
-        return targets.for_psnr(files, quick, _positive("psnr", psnr))
-    limit = size if size is not None else bpp * picture.width * picture.height / 8
-    return targets.for_size(files, quick, int(_positive("size", limit)))
+    quick = Files(picture, model, 0, *options) if effort in REFINED else None
+
+    def found() -> bytes:
+        if psnr is not None:
+            return targets.for_psnr(files, quick, _positive("psnr", psnr))
+        if size is not None:
+            return targets.for_size(files, quick, int(_positive("size", size)))
+        return files.file(step)
+
+    data = found()
+    if lanes == "auto" and (enough := lanes_within(0.01 * len(data) / files.encoder.tiles)) > 1:
+        files.encoder.lanes = enough
+        data = found()
+    return data
+
+
+def encode_batch(
+    pictures: Iterable[Picture],
+    quality: float = 50.0,
+    *,
+    effort: int = DEFAULT_EFFORT,
+    alpha_quality: float = 100.0,
+    exact: bool = False,
+    model: Model | None = None,
+    lanes: int = 1,
+) -> Iterator[bytes]:
+    """Encode pictures to .nic files, several at a time in lockstep; options as in `encode`.
+
+    Yields, in their order, the same bytes as `encode` returns.
+    """
+    model, step = model or models.load(), quality_step(quality)
+    check_effort(effort)
+    group: list[Files] = []
+    for picture in pictures:
+        group.append(Files(picture, model, effort, _lanes(lanes), alpha_quality, exact))
+        if sum(files.encoder.tiles for files in group) >= model.lockstep:
+            yield from _encode_files(group, step)
+            group = []
+    yield from _encode_files(group, step)
+
+
+def _encode_files(group: Sequence[Files], step: int) -> Iterator[bytes]:
+    codes = code_tiles([files.encoder for files in group], step)
+    for files, own in zip(group, codes):
+        yield files.joined(step, own)
 
 
 class Files:
@@ -106,13 +146,14 @@ class Files:
             report["hyper_bits"] = sum(8 * len(code.hyper) for code in codes)
             report["latent_bits"] = sum(8 * len(code.latents) for code in codes)
             report["estimated_bits"] = sum(code.estimated_bits for code in codes)
-        return self._joined(step, codes)
+        return self.joined(step, codes)
 
     def psnr(self, data: bytes) -> float:
         """PSNR in dB of what can be seen of one of the files."""
         return visible_psnr(self.picture, decode(data, any_ratio=True, model=self.model))
 
-    def _joined(self, step: int, codes: Sequence[TileCode]) -> bytes:
+    def joined(self, step: int, codes: Sequence[TileCode]) -> bytes:
+        """The file that holds a quality step's coded tiles."""
         streams = [{"H": code.hyper, "L": code.latents} for code in codes]
         if self.alpha is not None:
             for part, stream in zip(streams, self.alpha):
@@ -149,30 +190,70 @@ def decode(
     ChecksumError, UnsupportedVersion, ModelMismatch, LimitExceeded; InputError for a crop that is
     not within the image.
     """
-    header, chunks = container.read(data)
-    if not any_ratio:
-        container.check_ratio(header)
     model = model or models.load()
-    _check_model(header, model)
-    area = _area(crop, header)
-    kept = metadata.unpack(chunks)
+    job = _job(data, crop, keep_going, any_ratio, model)
     with _timed(report, "latents"):
-        latents = _decode_latents(header, chunks, area, model, keep_going, progress)
+        latents = _gathered(job, decode_tiles(job.tiles, model, progress), model)
     with _timed(report, "synthesis"):
-        pixels = _synthesise(latents, area, header, model)
-        opacity = _decode_alpha(latents, area, header) if header.alpha else None
-    return Picture(pixels, opacity, **kept)
+        return _picture(job, latents, model)
+
+
+def decode_batch(
+    files: Iterable[bytes],
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    keep_going: bool = False,
+    any_ratio: bool = False,
+    model: Model | None = None,
+) -> Iterator[Picture | NicError]:
+    """Decode .nic files, several at a time in lockstep; options as in `decode`.
+
+    Yields, in their order, each file's picture or the error that `decode` would have raised. Takes
+    as many files at once as fill `Model.lockstep`, and holds no more pictures than that.
+    """
+    model = model or models.load()
+    group: list[Job | NicError] = []
+    for data in files:
+        try:
+            group.append(_job(data, crop, keep_going, any_ratio, model))
+        except NicError as error:
+            group.append(error)
+        if sum(len(job.tiles) for job in group if isinstance(job, Job)) >= model.lockstep:
+            yield from _decode_jobs(group, model)
+            group = []
+    yield from _decode_jobs(group, model)
+
+
+def _decode_jobs(group: Sequence[Job | NicError], model: Model) -> Iterator[Picture | NicError]:
+    jobs = [job for job in group if isinstance(job, Job)]
+    decoded = {id(tile): v for tile, v in decode_tiles([t for j in jobs for t in j.tiles], model)}
+    for job in group:
+        if isinstance(job, NicError):
+            yield job
+            continue
+        try:
+            latents = _gathered(job, [(tile, decoded.pop(id(tile))) for tile in job.tiles], model)
+            yield _picture(job, latents, model)
+        except NicError as error:
+            yield error
 
 
 def decode_latents(header: container.Header, chunks: dict[str, bytes], model: Model) -> np.ndarray:
     """The exact part of decoding: all latents, (h, w, M) int32 in LATENT_BITS, checked."""
-    _check_model(header, model)
-    return _decode_latents(header, chunks, _area(None, header), model, False, None).v_hat
+    job = _wanted(header, chunks, None, False, model)
+    return _gathered(job, decode_tiles(job.tiles, model), model).v_hat
 
 
 def quality_step(quality: float) -> int:
     """Quality 0..100 -> the nearest of the header's 256 steps."""
     return int(_percent("quality", quality) * (QUALITY_STEPS - 1) / 100 + 0.5)
+
+
+def _lanes(lanes: int | str) -> int:
+    """To begin with; of `auto`, what is left aside."""
+    if lanes != "auto" and lanes not in container.LANES:
+        raise InputError(f"lanes {lanes!r} is not one of {container.LANES} or auto")
+    return 1 if lanes == "auto" else lanes
 
 
 def _positive(name: str, value: float) -> float:
@@ -208,11 +289,6 @@ def _code_alpha(opacity: np.ndarray) -> Iterator[bytes]:
         yield b"" if opaque else alpha.encode(part)
 
 
-def _check_model(header: container.Header, model: Model) -> None:
-    if header.fingerprint != model.fingerprint:
-        raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
-
-
 def _area(crop: tuple[int, int, int, int] | None, header: container.Header) -> Region:
     """The pixels wanted; InputError unless there are any, and all within the image."""
     x, y, width, height = crop or (0, 0, header.width, header.height)
@@ -222,6 +298,55 @@ def _area(crop: tuple[int, int, int, int] | None, header: container.Header) -> R
             f"crop {x},{y},{width},{height} is not within the {header.width}x{header.height} image"
         )
     return slice(y, y + height), slice(x, x + width)
+
+
+class Job(NamedTuple):
+    """A part of a file that is to be decoded."""
+
+    header: container.Header
+    area: Region
+    """The pixels wanted."""
+    region: Region
+    """The latents that they depend on."""
+    tiles: list[Tile]
+    """Those that hold them."""
+    metadata: dict[str, bytes]
+    keep_going: bool
+
+
+def _job(
+    data: bytes,
+    crop: tuple[int, int, int, int] | None,
+    keep_going: bool,
+    any_ratio: bool,
+    model: Model,
+) -> Job:
+    header, chunks = container.read(data)
+    if not any_ratio:
+        container.check_ratio(header)
+    return _wanted(header, chunks, crop, keep_going, model)
+
+
+def _wanted(
+    header: container.Header,
+    chunks: dict[str, bytes],
+    crop: tuple[int, int, int, int] | None,
+    keep_going: bool,
+    model: Model,
+) -> Job:
+    if header.fingerprint != model.fingerprint:
+        raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
+    area, grid = _area(crop, header), tiles.grid(header.height, header.width)
+    region = tiles.widened(_latents_of(area), model.networks.reach, *grid)
+    wanted = [
+        tile
+        for tile in tiles.unpack(header, chunks)
+        if not tiles.is_empty(tiles.overlap(tile.region, region))
+    ]
+    keep_going = keep_going and header.tiles > 1
+    if not keep_going:
+        tiles.verify(wanted)
+    return Job(header, area, region, wanted, metadata.unpack(chunks), keep_going)
 
 
 class Latents(NamedTuple):
@@ -234,30 +359,28 @@ class Latents(NamedTuple):
     """Those that were decoded."""
 
 
-def _decode_latents(
-    header: container.Header,
-    chunks: dict[str, bytes],
-    area: Region,
-    model: Model,
-    keep_going: bool,
-    progress: Progress | None,
+def _gathered(
+    job: Job, decoded: Iterable[tuple[Tile, np.ndarray | NicError]], model: Model
 ) -> Latents:
-    """Latents of all that an area of pixels depends on."""
-    h, w = tiles.grid(header.height, header.width)
-    region = tiles.widened(_latents_of(area), model.networks.reach, h, w)
-    wanted = [
-        tile
-        for tile in tiles.unpack(header, chunks)
-        if not tiles.is_empty(tiles.overlap(tile.region, region))
-    ]
-    keep_going = keep_going and header.tiles > 1
-    latents = Latents(region, np.zeros((*tiles.size(region), model.config.M), np.int32), [])
-    for tile, v_hat in decode_tiles(wanted, header, model, keep_going, progress):
-        common = tiles.overlap(tile.region, region)
-        target = tiles.within(common, region)
-        latents.v_hat[target] = v_hat[tiles.within(common, tile.region)]
+    """Tiles put together; the error of one is raised, or if the job goes on, warned of."""
+    v_hat = np.zeros((*tiles.size(job.region), model.config.M), np.int32)
+    latents = Latents(job.region, v_hat, [])
+    for tile, part in decoded:
+        if isinstance(part, NicError):
+            if not job.keep_going:
+                raise part
+            warnings.warn(f"{part}: filled with gray", stacklevel=3)
+            continue
+        common = tiles.overlap(tile.region, job.region)
+        v_hat[tiles.within(common, job.region)] = part[tiles.within(common, tile.region)]
         latents.tiles.append(tile)
     return latents
+
+
+def _picture(job: Job, latents: Latents, model: Model) -> Picture:
+    pixels = _synthesise(latents, job.area, job.header, model)
+    opacity = _decode_alpha(latents, job.area, job.header) if job.header.alpha else None
+    return Picture(pixels, opacity, **job.metadata)
 
 
 def _decode_alpha(latents: Latents, area: Region, header: container.Header) -> np.ndarray:

@@ -67,18 +67,18 @@ class Encoder:
         # Of the last steps asked for: a search for a size comes back to them.
         self.latents = lru_cache(2)(self._latents)
 
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return len(tiles.regions(*self.grid))
+
     def code(self, step: int, dead_zone: float = 0.0, estimate: bool = False) -> list[TileCode]:
         """The streams of all tiles at a quality step.
 
         dead_zone: what rounding takes off residuals, in quantiser steps; estimate: also count bits
         by the densities.
         """
-        latents, codes, regions = self.latents(step), [], tiles.regions(*self.grid)
-        for at, share in in_groups(regions, self.progress):
-            group = self._code(latents, step, regions[at], dead_zone, share)
-            for region, code in zip(regions[at], group):
-                codes.append(tile_code(latents.z_hat(region), code, self.model, estimate))
-        return codes
+        return code_tiles([self], step, dead_zone, estimate, self.progress)[0]
 
     def _latents(self, step: int) -> Latents:
         """Latents at a quality step, refined where the effort asks for it."""
@@ -119,24 +119,6 @@ class Encoder:
             raise InputError("the model gives no finite latents for this picture")
         return Latents(v, z)
 
-    def _code(
-        self,
-        latents: Latents,
-        step: int,
-        regions: Sequence[Region],
-        dead_zone: float = 0.0,
-        progress: Progress | None = None,
-    ) -> list[LatentCode]:
-        """Tiles coded in lockstep."""
-        return self.model.prior.encode_grids(
-            [latents.v[region] for region in regions],
-            [latents.z_hat(region) for region in regions],
-            step,
-            self.lanes,
-            dead_zone,
-            progress,
-        )
-
     def _cost(self, latents: Latents, step: int, region: Region, code: LatentCode) -> float:
         """bits + lmbda * squared error of a tile as the decoder will have it; see
         `effort.lmbda`."""
@@ -168,7 +150,7 @@ class Encoder:
         `count` is called with the iterations done.
         """
         window, at = tiles.widened(region, self.model.networks.reach, *self.grid), hyper(region)
-        [code] = self._code(latents, step, [region])
+        [code] = _code([(latents, region)], step, self)
         least = self._cost(latents, step, region, code)
         best = latents.v[region].copy(), latents.z[at].copy()
         for refined in refiner.refine(
@@ -181,8 +163,48 @@ class Encoder:
             count,
         ):
             latents.v[region], latents.z[at] = refined
-            [code] = self._code(latents, step, [region])
+            [code] = _code([(latents, region)], step, self)
             cost = self._cost(latents, step, region, code)
             if cost < least:
                 least, best = cost, refined
         latents.v[region], latents.z[at] = best
+
+
+def code_tiles(
+    encoders: Sequence[Encoder],
+    step: int,
+    dead_zone: float = 0.0,
+    estimate: bool = False,
+    progress: Progress | None = None,
+) -> list[list[TileCode]]:
+    """All tiles of several images at a quality step, in lockstep; see `Encoder.code`."""
+    if not encoders:
+        return []
+    parts = [(n, r) for n, e in enumerate(encoders) for r in tiles.regions(*e.grid)]
+    latents = [encoder.latents(step) for encoder in encoders]
+    codes: list[list[TileCode]] = [[] for _ in encoders]
+    model = encoders[0].model
+    for at, share in in_groups([region for _, region in parts], model.lockstep, progress):
+        grids = [(latents[n], region) for n, region in parts[at]]
+        group = _code(grids, step, encoders[0], dead_zone, share)
+        for (n, region), code in zip(parts[at], group):
+            codes[n].append(tile_code(latents[n].z_hat(region), code, model, estimate))
+    return codes
+
+
+def _code(
+    grids: Sequence[tuple[Latents, Region]],
+    step: int,
+    encoder: Encoder,
+    dead_zone: float = 0.0,
+    progress: Progress | None = None,
+) -> list[LatentCode]:
+    """Tiles coded in lockstep, with the encoder's model and number of lanes."""
+    return encoder.model.coder.encode_grids(
+        [latents.v[region] for latents, region in grids],
+        [latents.z_hat(region) for latents, region in grids],
+        [step] * len(grids),
+        encoder.lanes,
+        dead_zone,
+        progress,
+    )

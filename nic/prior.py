@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -53,6 +53,20 @@ Coder = Callable[[Positions, np.ndarray, np.ndarray], np.ndarray]
 
 Progress = Callable[[int, int], None]
 """(steps done, steps in all)"""
+
+
+class SerialLoop(Protocol):
+    """What runs the networks for the coders of residuals: `IntegerPrior`, or one on a device."""
+
+    def hyper_sums(self, z_hat: np.ndarray, step: int, h: int, w: int): ...
+
+    def run_grids(
+        self,
+        sums: Sequence,
+        steps: Sequence[int],
+        coders: Sequence[Coder],
+        progress: Progress | None = None,
+    ) -> list[np.ndarray]: ...
 
 
 class LatentCode(NamedTuple):
@@ -200,32 +214,24 @@ class IntegerPrior:
         reader.finish()
         return values.reshape(hz, wz, channels).astype(np.float64)
 
-    def encode_y(
-        self,
-        v: np.ndarray,
-        z_hat: np.ndarray,
-        step: int,
-        lanes: int = 1,
-        progress: Progress | None = None,
-    ) -> LatentCode:
-        """(h, w, M) float latents times gain -> `LatentCode`: the latent stream and what it holds.
-
-        `progress`, if given, is called with (steps done, steps in all).
-        """
-        return self.encode_grids([v], [z_hat], step, lanes, progress=progress)[0]
+    def encode_y(self, v: np.ndarray, z_hat: np.ndarray, step: int, lanes: int = 1) -> LatentCode:
+        """(h, w, M) float latents times gain -> the latent stream and what it holds."""
+        return self.encode_grids([v], [z_hat], [step], lanes)[0]
 
     def encode_grids(
         self,
         vs: Sequence[np.ndarray],
         z_hats: Sequence[np.ndarray],
-        step: int,
+        steps: Sequence[int],
         lanes: int = 1,
         dead_zone: float = 0.0,
         progress: Progress | None = None,
+        loop: SerialLoop | None = None,
     ) -> list[LatentCode]:
-        """`encode_y` of several grids of latents, each on its own, in lockstep.
+        """`encode_y` of several grids of latents in lockstep, each with its quality step.
 
-        dead_zone: what rounding takes off residuals, in quantiser steps.
+        dead_zone: what rounding takes off residuals, in quantiser steps. `progress`, if given, is
+        called with (steps done, steps in all). loop: what runs the networks, by default this prior.
         """
         writers = [SymbolWriter(lanes) for _ in vs]
         residual_grids = [np.empty(v.shape, np.int32) for v in vs]
@@ -242,36 +248,31 @@ class IntegerPrior:
             residual_grids[grid][at], level_grids[grid][at] = residuals, levels
             return residuals
 
-        sums = [self.hyper_sums(z, step, *v.shape[:2]) for v, z in zip(vs, z_hats)]
+        loop = loop or self
+        sums = [loop.hyper_sums(z, q, *v.shape[:2]) for v, z, q in zip(vs, z_hats, steps)]
         coders = [partial(code, grid) for grid in range(len(vs))]
-        v_hats = self._run_grids(sums, step, coders, progress)
+        v_hats = loop.run_grids(sums, steps, coders, progress)
         streams = [writer.finish() for writer in writers]
         return list(map(LatentCode, streams, v_hats, residual_grids, level_grids))
 
     def decode_y(
-        self,
-        data: bytes,
-        z_hat: np.ndarray,
-        step: int,
-        h: int,
-        w: int,
-        lanes: int = 1,
-        progress: Progress | None = None,
+        self, data: bytes, z_hat: np.ndarray, step: int, h: int, w: int, lanes: int = 1
     ) -> np.ndarray:
-        """Latent stream -> v_hat (h, w, M) int32 in LATENT_BITS; `progress` as in `encode_y`."""
-        return self.decode_grids([data], [z_hat], step, [(h, w)], lanes, progress)[0]
+        """Latent stream -> v_hat (h, w, M) int32 in LATENT_BITS."""
+        return self.decode_grids([data], [z_hat], [step], [(h, w)], [lanes])[0]
 
     def decode_grids(
         self,
         streams: Sequence[bytes],
         z_hats: Sequence[np.ndarray],
-        step: int,
+        steps: Sequence[int],
         sizes: Sequence[tuple[int, int]],
-        lanes: int = 1,
+        lanes: Sequence[int],
         progress: Progress | None = None,
+        loop: SerialLoop | None = None,
     ) -> list[np.ndarray]:
-        """`decode_y` of several grids of (h, w) latents in lockstep."""
-        readers = [SymbolReader(data, lanes) for data in streams]
+        """`decode_y` of several grids of (h, w) latents in lockstep; as in `encode_grids`."""
+        readers = [SymbolReader(data, n) for data, n in zip(streams, lanes, strict=True)]
 
         def code(
             reader: SymbolReader, at: Positions, means: np.ndarray, levels: np.ndarray
@@ -281,9 +282,10 @@ class IntegerPrior:
             residuals[coded] = reader.read(self.residual_tables, levels[coded])
             return residuals
 
-        sums = [self.hyper_sums(z, step, h, w) for z, (h, w) in zip(z_hats, sizes)]
+        loop = loop or self
+        sums = [loop.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
         coders = [partial(code, reader) for reader in readers]
-        v_hats = self._run_grids(sums, step, coders, progress)
+        v_hats = loop.run_grids(sums, steps, coders, progress)
         for reader in readers:
             reader.finish()
         return v_hats
@@ -297,15 +299,15 @@ class IntegerPrior:
         sums = psi @ self._matrices[0] + self.entropy[0].bias
         return sums + self.quality_bias[step].astype(np.float64)
 
-    def _run_grids(
+    def run_grids(
         self,
         sums: Sequence[np.ndarray],
-        step: int,
+        steps: Sequence[int],
         coders: Sequence[Coder],
-        progress: Progress | None,
+        progress: Progress | None = None,
     ) -> list[np.ndarray]:
-        """`run` for several grids at once, each with its coder: one product takes less time than
-        several small ones."""
+        """The serial loop for several grids at once, each with its hyper sums, quality step and
+        coder: one product takes less time than several small ones. Returns each one's v_hat."""
         sizes = [s.shape[:2] for s in sums]
         # One under the other; windows reach two rows up, and find zeros between the grids.
         tops = np.cumsum([0, *(h + 2 for h, _ in sizes)])
@@ -321,32 +323,37 @@ class IntegerPrior:
                 parts.append(coder((at[0][a:b] - top, at[1][a:b]), means[a:b], levels[a:b]))
             return np.concatenate(parts)
 
-        v_hat = self.run(stack, step, lockstep(sizes, tops, progress), code)
+        rows = np.repeat(steps, np.diff(tops))
+        v_hat = self.run(stack, rows, lockstep(sizes, tops, progress), code)
         return [v_hat[place] for place in places]
 
     def run(
-        self, sums: np.ndarray, step: int, order: Iterable[Positions], code: Coder
+        self, sums: np.ndarray, steps: np.ndarray, order: Iterable[Positions], code: Coder
     ) -> np.ndarray:
         """The serial loop of encoder and decoder: visits positions in `order`, asks `code` for the
-        residuals there, and returns v_hat (h, w, M) int32."""
+        residuals there, and returns v_hat (h, w, M) int32. steps: (h,) quality step of each row."""
         h, w, _ = sums.shape
         M = self.gains.shape[1]
-        gain, inverse = self.gains[step].astype(np.float64), self.inverses[step].astype(np.float64)
+        used, quality = np.unique(steps, return_inverse=True)
+        gains, inverses = self.gains[used].astype(np.float64), self.inverses[used]
+        inverses, offsets = inverses.astype(np.float64), self.scale_offsets[used]
         v_hat = np.zeros((h, w, M), np.int32)
         width = w + 4
         u_hat = np.zeros(((h + 2) * width, M), np.int16)
         taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
         with _one_thread():
             for rows, columns in order:
-                corner = rows * width + columns
+                corner, q = rows * width + columns, quality[rows]
                 window = u_hat[corner[:, None] + taps].reshape(len(rows), -1).astype(np.float64)
                 head = self._entropy_parameters(window, sums[rows, columns])
-                means = rounding_shift(head[:, :M] * gain, MEAN_BITS + GAIN_BITS - LATENT_BITS)
-                levels = rounding_shift(head[:, M:] + self.scale_offsets[step], SCALE_BITS)
+                means = rounding_shift(head[:, :M] * gains[q], MEAN_BITS + GAIN_BITS - LATENT_BITS)
+                levels = rounding_shift(head[:, M:] + offsets[q], SCALE_BITS)
                 levels = np.clip(levels, 0, SCALES - 1).astype(np.int64)
                 values = code((rows, columns), means, levels) * 2**LATENT_BITS + means
                 v_hat[rows, columns] = values
-                values = rounding_shift(values * inverse, LATENT_BITS + INVERSE_BITS - CONTEXT_BITS)
+                values = rounding_shift(
+                    values * inverses[q], LATENT_BITS + INVERSE_BITS - CONTEXT_BITS
+                )
                 u_hat[corner + 2 * width + 2] = np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
         return v_hat
 

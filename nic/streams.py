@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,16 +10,12 @@ import numpy as np
 
 from nic import tiles
 from nic.config import HYPER_STRIDE
-from nic.container import Header
-from nic.errors import ChecksumError, FormatError
+from nic.errors import ChecksumError, FormatError, NicError
 from nic.models import Model
 from nic.prior import LatentCode, Progress, step_count
 from nic.range_coder import PRECISION
 from nic.tables import SCALES, gaussian_bits, scale_levels
 from nic.tiles import Region, Tile
-
-LOCKSTEP = 4
-"""Tiles coded at once: a third faster on a CPU than one after the other; more gain little."""
 
 
 class TileCode(NamedTuple):
@@ -40,59 +35,47 @@ def tile_code(z_hat: np.ndarray, y: LatentCode, model: Model, estimate: bool) ->
 
 
 def decode_tiles(
-    wanted: Sequence[Tile],
-    header: Header,
-    model: Model,
-    keep_going: bool = False,
-    progress: Progress | None = None,
-) -> Iterator[tuple[Tile, np.ndarray]]:
-    """Tiles and their v_hat, (h, w, M) int32 in LATENT_BITS, checked.
+    wanted: Sequence[Tile], model: Model, progress: Progress | None = None
+) -> Iterator[tuple[Tile, np.ndarray | NicError]]:
+    """Tiles, of one file or several, and their v_hat, (h, w, M) int32 in LATENT_BITS, checked.
 
-    A damaged tile raises ChecksumError or FormatError, which name it; `keep_going`, it is passed
-    over with a UserWarning.
+    A damaged tile has the ChecksumError or FormatError that names it in place of v_hat.
     """
-    if not keep_going:
-        tiles.verify(wanted)
     sound = []
     for tile in wanted:
         if tile.damaged:
-            _warn(f"{tile.name} is damaged")
+            yield tile, ChecksumError(f"{tile.name} is damaged")
         else:
             sound.append(tile)
-    for at, share in in_groups([tile.region for tile in sound], progress):
-        yield from _decode_group(sound[at], header, model, keep_going, share)
+    for at, share in in_groups([tile.region for tile in sound], model.lockstep, progress):
+        yield from _decode_group(sound[at], model, share)
 
 
 def _decode_group(
-    group: Sequence[Tile],
-    header: Header,
-    model: Model,
-    keep_going: bool,
-    progress: Progress | None = None,
-) -> Iterator[tuple[Tile, np.ndarray]]:
+    group: Sequence[Tile], model: Model, progress: Progress | None = None
+) -> Iterator[tuple[Tile, np.ndarray | NicError]]:
     try:
-        v_hats = _decode_lockstep(group, header, model, progress)
+        v_hats = _decode_lockstep(group, model, progress)
     except (ChecksumError, FormatError) as error:
-        if len(group) > 1:  # one by one, to find out which it is
+        if len(group) == 1:
+            yield group[0], error
+        else:  # one by one, to find out which it is
             for tile in group:
-                yield from _decode_group([tile], header, model, keep_going)
-        elif keep_going:
-            _warn(str(error))
-        else:
-            raise
+                yield from _decode_group([tile], model)
     else:
         yield from zip(group, v_hats)
 
 
 def _decode_lockstep(
-    group: Sequence[Tile], header: Header, model: Model, progress: Progress | None
+    group: Sequence[Tile], model: Model, progress: Progress | None
 ) -> list[np.ndarray]:
     sizes = [tiles.size(tile.region) for tile in group]
     latents = [tile.streams["L"] for tile in group]
-    prior, step = model.prior, header.quality_step
+    steps = [tile.header.quality_step for tile in group]
+    lanes = [tile.header.lanes for tile in group]
     try:
-        z_hats = [prior.decode_z(t.streams["H"], h, w) for t, (h, w) in zip(group, sizes)]
-        v_hats = prior.decode_grids(latents, z_hats, step, sizes, header.lanes, progress)
+        z_hats = [model.prior.decode_z(t.streams["H"], h, w) for t, (h, w) in zip(group, sizes)]
+        v_hats = model.coder.decode_grids(latents, z_hats, steps, sizes, lanes, progress)
     except FormatError as error:
         raise FormatError(f"{group[0].name}: {error}") from error
     for tile, v_hat in zip(group, v_hats):
@@ -101,15 +84,12 @@ def _decode_lockstep(
     return v_hats
 
 
-def _warn(message: str) -> None:
-    warnings.warn(f"{message}: filled with gray", stacklevel=2)
-
-
 def in_groups(
-    regions: Sequence[Region], progress: Progress | None
+    regions: Sequence[Region], size: int, progress: Progress | None
 ) -> Iterator[tuple[slice, Progress | None]]:
-    """Which tiles advance in lockstep, and the `progress` of their part of all steps."""
-    groups = [slice(at, at + LOCKSTEP) for at in range(0, len(regions), LOCKSTEP)]
+    """Which tiles advance in lockstep, `size` at a time, and the `progress` of their part of all
+    steps."""
+    groups = [slice(at, at + size) for at in range(0, len(regions), size)]
     steps = [max(step_count(*tiles.size(region)) for region in regions[at]) for at in groups]
     for n, at in enumerate(groups):
 

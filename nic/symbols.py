@@ -10,13 +10,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from nic.container import read_varint, write_varint
+from nic.container import LANES, read_varint, write_varint
 from nic.errors import FormatError
 from nic.range_coder import RangeDecoder, RangeEncoder
 from nic.tables import FrequencyTables
 
 VALUE_MAX = 32767
 """Largest magnitude of a coded value."""
+
+
+LANE_BYTES = 4
+"""What a lane adds to a stream, in bytes: its length and the coder's last ones; 1 to 4 measured."""
+
+
+def lanes_within(size: float) -> int:
+    """The most lanes, a power of two, that add no more than `size` bytes to a stream."""
+    return max(n for n in LANES if n == 1 or LANE_BYTES * n <= size)
 
 
 class SymbolWriter:

@@ -25,6 +25,8 @@ Region = tuple[slice, slice]
 class Tile:
     """One tile of a file."""
 
+    header: Header
+    """Of its file."""
     name: str
     region: Region
     """Its latents."""
@@ -115,7 +117,7 @@ def unpack(header: Header, chunks: Mapping[str, bytes]) -> list[Tile]:
     places = regions(*grid(header.height, header.width))
     if "T" not in chunks:
         streams = {kind: chunks[kind] for kind in kinds}
-        return [Tile("the image", places[0], streams, header.latents_crc, None)]
+        return [Tile(header, "the image", places[0], streams, header.latents_crc, None)]
     entries = _read_table(chunks["T"], len(kinds), len(places))
     if _crc(*(_pack_crc(latents_crc) for _, latents_crc, _ in entries)) != header.latents_crc:
         raise ChecksumError("the table of tiles does not match the header's checksum")
@@ -126,7 +128,7 @@ def unpack(header: Header, chunks: Mapping[str, bytes]) -> list[Tile]:
             raise FormatError(f"the table of tiles does not fit chunk {kind}")
         parts[kind] = [chunks[kind][a:b] for a, b in pairwise(ends)]
     return [
-        Tile(_name(n, region), region, {kind: parts[kind][n] for kind in kinds}, *crcs)
+        Tile(header, _name(n, region), region, {kind: parts[kind][n] for kind in kinds}, *crcs)
         for n, (region, (_, *crcs)) in enumerate(zip(places, entries))
     ]
 

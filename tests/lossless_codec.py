@@ -11,10 +11,12 @@ import signal
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
 from nic import container, metadata
+from nic.errors import NicError
 from nic.picture import Picture
 
 
@@ -47,6 +49,14 @@ def decode(data, *, model=None, report=None, progress=None, **options) -> Pictur
     alpha = np.frombuffer(chunks["A"], np.uint8).reshape(size) if header.alpha else None
     pixels = pixels.reshape(size + (() if header.gray else (3,)))
     return Picture(pixels, alpha, **metadata.unpack(chunks))
+
+
+def decode_batch(files, **options) -> Iterator[Picture | NicError]:
+    for data in files:
+        try:
+            yield decode(data, **options)
+        except NicError as error:
+            yield error
 
 
 def _hang(*_) -> None:

@@ -121,6 +121,47 @@ def test_output_format_follows_the_extension_or_the_flag(folder, photo):
     assert Image.open("photo.jpg").format == "JPEG"
 
 
+def test_several_files_are_decoded_beside_themselves_or_into_a_folder(folder, photo, capsys):
+    for name in ("a", "b"):
+        assert cli.main(["encode", "photo.png", "-o", f"{name}.nic"]) == 0
+    assert cli.main(["decode", "a.nic", "b.nic"]) == 0
+    (folder / "out").mkdir()
+    assert cli.main(["decode", "a.nic", "b.nic", "-o", "out", "--format", "bmp"]) == 0
+    assert cli.main(["decode", "a.nic", "-o", "out"]) == 0
+    for path in ("a.png", "b.png", "out/a.bmp", "out/b.bmp", "out/a.png"):
+        assert np.array_equal(read(path), photo)
+
+
+def test_of_several_files_a_bad_one_hurts_no_other(folder, photo, capsys):
+    for name in ("a", "b", "c"):
+        assert cli.main(["encode", "photo.png", "-o", f"{name}.nic", "--quiet"]) == 0
+    (folder / "a.nic").write_bytes((folder / "a.nic").read_bytes()[:-1])
+    (folder / "b.png").write_text("mine")
+    (folder / "sub").mkdir()
+    os.link("c.nic", "sub/c.nic")
+    capsys.readouterr()
+    names = ["a.nic", "none.nic", "b.nic", "c.nic"]
+    assert cli.main(["decode", *names, "--quiet"]) == 3
+    messages = capsys.readouterr().err.splitlines()
+    assert [m.split(":")[1].strip() for m in messages] == ["a.nic", "none.nic", "b.png"]
+    assert np.array_equal(read("c.png"), photo) and (folder / "b.png").read_text() == "mine"
+    assert not (folder / "a.png").exists()
+
+
+def test_two_files_do_not_become_one(folder, refused):
+    (folder / "sub").mkdir()
+    (folder / "out").mkdir()
+    for name in ("a.nic", "sub/a.nic"):
+        assert cli.main(["encode", "photo.png", "-o", name, "--quiet"]) == 0
+    code, message = refused("decode", "a.nic", "sub/a.nic", "-o", "out", "-f", "--quiet")
+    assert code == 8 and "made from another file" in message
+
+
+def test_several_files_need_a_folder_and_no_stream(folder, refused):
+    assert refused("decode", "a.nic", "b.nic", "-o", "none")[0] == 8
+    assert refused("decode", "a.nic", "-")[0] == 2
+
+
 def test_gray_stays_gray(folder):
     Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save("gray.png")
     assert cli.main(["encode", "gray.png"]) == 0

@@ -297,3 +297,62 @@ def test_a_weight_file_without_one_of_its_tensors_is_refused(name, tmp_path):
     safetensors.numpy.save_file(tensors, tmp_path / "w.safetensors", header["__metadata__"])
     with pytest.raises(InputError, match="not a sound weight file"):
         models.load(tmp_path / "w.safetensors")
+
+
+class TestBatches:
+    """Several images in lockstep."""
+
+    PICTURES = [Picture(picture(w, h)) for w, h in [(40, 30), (7, 90), (64, 64), (1, 1), (30, 20)]]
+
+    def test_encoding_gives_the_same_bytes(self, model):
+        alone = [codec.encode(p, 60, model=model, lanes=2) for p in self.PICTURES]
+        assert list(codec.encode_batch(self.PICTURES, 60, model=model, lanes=2)) == alone
+        assert nic.encode_batch([p.pixels for p in self.PICTURES], 60, lanes=2) == alone
+
+    def test_decoding_takes_files_of_any_quality_and_lanes(self, model):
+        files = [(FOLDER / f"{name}.nic").read_bytes() for name in VECTORS]
+        for data, together in zip(files, codec.decode_batch(files, model=model), strict=True):
+            alone = codec.decode(data, model=model)
+            np.testing.assert_array_equal(together.pixels, alone.pixels)
+            np.testing.assert_array_equal(together.alpha, alone.alpha)
+            assert (together.icc, together.exif, together.xmp) == (alone.icc, alone.exif, alone.xmp)
+
+    def test_a_bad_file_hurts_no_other(self, model):
+        files = [codec.encode(p, 60, model=model) for p in self.PICTURES]
+        header, chunks = container.read(files[2])
+        damaged = container.write(
+            fingerprint=header.fingerprint,
+            quality_step=header.quality_step,
+            gray=header.gray,
+            lanes=header.lanes,
+            width=header.width,
+            height=header.height,
+            latents_crc=header.latents_crc ^ 1,
+            chunks=list(chunks.items()),
+        )
+        bad = [files[0], b"no", files[1], damaged, files[3][:-1], files[4]]
+        results = nic.decode_batch(bad)
+        kinds = [type(r).__name__ if isinstance(r, NicError) else r.size for r in results]
+        assert kinds == [(40, 30), "FormatError", (7, 90), "ChecksumError", "FormatError", (30, 20)]
+
+    def test_options_are_those_of_decode(self, model):
+        data = (FOLDER / "tiles-1040x24-q30.nic").read_bytes()
+        [part] = codec.decode_batch([data], crop=(1020, 2, 10, 3), model=model)
+        expected = codec.decode(data, crop=(1020, 2, 10, 3), model=model)
+        np.testing.assert_array_equal(part.pixels, expected.pixels)
+        [error] = codec.decode_batch([data], crop=(0, 0, 2000, 1), model=model)
+        assert isinstance(error, InputError)
+
+    def test_of_nothing(self):
+        assert nic.encode_batch([]) == [] and nic.decode_batch([]) == []
+
+
+@pytest.mark.parametrize("target", [{"quality": 5}, {"quality": 90}, {"size": 2500}, {"psnr": 30}])
+def test_auto_lanes_cost_less_than_one_percent(model, target):
+    source = Picture(picture(200, 150))
+    one, auto = (codec.encode(source, **target, lanes=n, model=model) for n in (1, "auto"))
+    lanes = container.read(auto)[0].lanes
+    assert lanes == symbols.lanes_within(0.01 * len(one))
+    assert len(auto) <= 1.01 * len(one)
+    assert len(auto) <= target.get("size", len(auto))
+    assert lanes > 1 or len(one) < 800

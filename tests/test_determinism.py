@@ -71,7 +71,7 @@ def device_hash(name: str, triton: bool) -> str:
     z_hat = model.prior.decode_z(tile.streams["H"], *size)
     device_prior = DevicePrior(model.prior, "cpu", triton=triton)
     streams, steps, lanes = [tile.streams["L"]], [header.quality_step], [header.lanes]
-    [v_hat] = device_prior.decode_y(streams, [z_hat], steps, [size], lanes)
+    [v_hat] = device_prior.decode_grids(streams, [z_hat], steps, [size], lanes)
     return f"{zlib.crc32(v_hat.astype('<i4').tobytes()):08x}"
 
 

@@ -273,7 +273,7 @@ def coded(prior):  # noqa: F811
 
 def decode(device_prior, coded):
     streams, z_hats = [code.stream for *_, code in coded], [z for _, z, _ in coded]
-    return device_prior.decode_y(streams, z_hats, STEPS, SIZES, LANES)
+    return device_prior.decode_grids(streams, z_hats, STEPS, SIZES, LANES)
 
 
 def assert_decoded(v_hats, coded):
@@ -298,7 +298,7 @@ def test_a_prior_without_context_decodes_too(scale_prior, device):  # noqa: F811
     code = scale_prior.encode_y(v, z_hat, 100)
     for triton in (True, False):
         device_prior = DevicePrior(scale_prior, device, triton)
-        [v_hat] = device_prior.decode_y([code.stream], [z_hat], [100], [(5, 6)], [1])
+        [v_hat] = device_prior.decode_grids([code.stream], [z_hat], [100], [(5, 6)], [1])
         np.testing.assert_array_equal(v_hat, code.v_hat)
 
 
@@ -349,7 +349,7 @@ def test_coders_on_the_host_see_what_the_cpu_shows_them(prior, coded):  # noqa: 
         return residuals
 
     coders = [coder(code, steps) for (*_, code), steps in zip(coded, expected)]
-    assert_decoded(device_prior.run(sums, STEPS, coders), coded)
+    assert_decoded(device_prior.run_grids(sums, STEPS, coders), coded)
     assert all(next(steps, None) is None for steps in expected)
 
 
@@ -378,7 +378,7 @@ def test_gpu_decodes_full_size_latents_of_the_shipped_model(model, lanes, triton
     device_prior = DevicePrior(model.prior, "cuda", triton=triton)
     streams = [code.stream for code in codes]
     for _ in range(3):  # races show now and then
-        v_hats = device_prior.decode_y(streams, z_hats, steps, sizes, [lanes] * 3)
+        v_hats = device_prior.decode_grids(streams, z_hats, steps, sizes, [lanes] * 3)
         for v_hat, code in zip(v_hats, codes):
             np.testing.assert_array_equal(v_hat, code.v_hat)
 
@@ -390,7 +390,7 @@ def test_gpu_runs_coders_on_the_host(prior):  # noqa: F811
     device_prior = DevicePrior(prior, "cuda")
     sums = device_prior.hyper_sums(z_hat, 128, 20, 31)
     coder = lambda at, means, levels: code.residuals[at]  # noqa: E731
-    [v_hat] = device_prior.run([sums], [128], [coder])
+    [v_hat] = device_prior.run_grids([sums], [128], [coder])
     np.testing.assert_array_equal(v_hat, code.v_hat)
 
 

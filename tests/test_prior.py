@@ -139,7 +139,7 @@ def test_position_by_position_gives_the_same_latents(prior):
         return np.where(levels < prior.skip_below, 0, rounded).astype(np.int64)
 
     sums = prior.hyper_sums(z_hat, 128, 8, 11)
-    np.testing.assert_array_equal(prior.run(sums, 128, raster(8, 11), residuals), v_hat)
+    np.testing.assert_array_equal(prior.run(sums, np.full(8, 128), raster(8, 11), residuals), v_hat)
 
 
 @pytest.mark.parametrize("lanes", [2, 8, 128])

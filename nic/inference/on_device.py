@@ -1,0 +1,70 @@
+"""g_a, g_s and h_a in PyTorch on a device, for NumPy arrays as in `nic.inference.networks`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nic.config import ModelConfig
+from nic.inference import make_networks
+from nic.inference.networks import Networks
+from nic.transforms import KINDS
+
+
+class DeviceNetworks(Networks):
+    """The modules of `nic.transforms` with a weight file's tensors, in float32 without TF32."""
+
+    def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray], device: str):
+        super().__init__(config, tensors)
+        twin = make_networks(config, tensors)
+        self.window, self.reach, self.device = twin.window, twin.reach, torch.device(device)
+        kind = KINDS[config.transforms]
+        self.g_a = self._load(kind.Analysis(config), "g_a.")
+        self.g_s = self._load(kind.Synthesis(config), "g_s.")
+        self.h_a = self._load(kind.HyperAnalysis(config), "h_a.")
+        self.scales = torch.from_numpy(self.std).to(self.device).view(1, -1, 1, 1)
+
+    def _load(self, module: nn.Module, prefix: str) -> nn.Module:
+        own = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in own.items()})
+        return module.to(self.device, memory_format=torch.channels_last).eval()
+
+    def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
+        with _exact():
+            return _array(self.g_a(self._grid(x), self._quality(s)) / self.scales)
+
+    def synthesise_window(self, u_hat: np.ndarray, s: float) -> np.ndarray:
+        with _exact():
+            u_hat = self._grid(u_hat)
+            return _array(self.g_s(u_hat * self.scales, u_hat, self._quality(s)))
+
+    def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
+        with _exact():
+            return _array(self.h_a(self._grid(u), self._quality(s)))
+
+    def _quality(self, s: float) -> Tensor:
+        return torch.tensor([s], dtype=torch.float32, device=self.device)
+
+    def _grid(self, array: np.ndarray) -> Tensor:
+        """(h, w, C) -> (1, C, h, w), channels last."""
+        array = np.ascontiguousarray(array, np.float32)
+        return torch.from_numpy(array).to(self.device)[None].permute(0, 3, 1, 2)
+
+
+class _exact(torch.inference_mode):
+    """Inference whose products keep all 24 bits: cuDNN's convolutions would by default take ten."""
+
+    def __enter__(self):
+        self.flags = torch.backends.cudnn.flags(allow_tf32=False)
+        self.flags.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.flags.__exit__(*error)
+
+
+def _array(grid: Tensor) -> np.ndarray:
+    """(1, C, h, w) -> (h, w, C)."""
+    return grid[0].permute(1, 2, 0).float().cpu().numpy()

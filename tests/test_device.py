@@ -1,0 +1,88 @@
+"""Coding on a device, in PyTorch: on a CPU here, which takes the same way as a GPU without Triton."""
+
+import ctypes
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from vectors.make import picture
+
+import nic
+from nic import codec, container, device, models
+from nic.errors import InputError
+from nic.evaluation.bench import PHOTO
+from nic.images import load_pixels
+from nic.picture import Picture
+
+cuda = pytest.mark.skipif(not device.driver_devices(), reason="no NVIDIA GPU here")
+
+
+@pytest.fixture(params=["cpu:0", pytest.param("cuda", marks=cuda)])
+def on_device(request, model):
+    """The model on a device; "cpu:0" is the CPU by way of PyTorch."""
+    pytest.importorskip("torch")
+    return replace(model, device=request.param)
+
+
+pytorch_only = pytest.mark.filterwarnings("ignore:.*the prior runs in PyTorch:RuntimeWarning")
+
+
+@pytorch_only
+@pytest.mark.parametrize("quality", [10, 60])
+@pytest.mark.parametrize("gray", [False, True], ids=["rgb", "gray"])
+def test_files_of_either_decode_on_the_other(model, on_device, quality, gray):
+    pixels = picture(90, 70, gray)
+    host = codec.encode(Picture(pixels), quality, model=model, lanes=4)
+    other = codec.encode(Picture(pixels), quality, model=on_device, lanes=4)
+    assert abs(len(host) - len(other)) < 0.02 * len(host)
+    for data in (host, other):
+        decoded = [codec.decode(data, model=m).pixels.astype(int) for m in (model, on_device)]
+        assert np.abs(decoded[0] - decoded[1]).max() <= 1
+        latents = [codec.decode_latents(*container.read(data), m) for m in (model, on_device)]
+        np.testing.assert_array_equal(*latents)
+
+
+def test_auto_leaves_little_work_to_the_cpu(monkeypatch):
+    monkeypatch.setattr(device, "check_device", lambda name: None)
+    assert device.choose("auto", 768 * 512) == "cpu"
+    assert device.choose("auto", device.WORTHWHILE) == "cuda"
+    assert device.choose("cuda", 1) == "cuda" and device.choose("cpu", 10**9) == "cpu"
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch):
+    monkeypatch.setattr(device, "driver_devices", lambda: 0)
+    assert device.choose("auto", 10**9) == "cpu"
+    with pytest.raises(InputError, match="no CUDA device here"):
+        device.choose("cuda", 1)
+    with pytest.raises(InputError, match="no CUDA device here"):
+        models.load(device="cuda")
+    with pytest.raises(InputError, match="no device 'abacus'"):
+        models.load(device="abacus")
+
+
+def test_a_driver_without_pytorch_for_it(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(device, "driver_devices", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="PyTorch finds no CUDA device"):
+        device.choose("cuda", 1)
+
+
+def test_a_machine_without_a_driver(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert device.driver_devices.__wrapped__() == 0
+
+
+@cuda
+@pytest.mark.parametrize("lanes", [1, 64])
+def test_a_whole_photo_on_a_gpu(model, lanes):
+    on_gpu, pixels = models.load(device="cuda"), load_pixels(PHOTO)
+    host = codec.encode(Picture(pixels), 50, model=model, lanes=lanes)
+    other = codec.encode(Picture(pixels), 50, model=on_gpu, lanes=lanes)
+    for data in (host, other):
+        latents = [codec.decode_latents(*container.read(data), m) for m in (model, on_gpu)]
+        np.testing.assert_array_equal(*latents)
+    assert len(nic.decode_batch([host] * 70, model=on_gpu)) == 70
