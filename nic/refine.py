@@ -43,7 +43,7 @@ TEMPERATURE = 0.2
 """Of the relaxed rounding. Not lowered in the course: more iterations then only go on from fewer,
 and at equal iterations the result is no worse."""
 
-Z_FACTOR = 3
+Z_FACTOR = 4
 """Hyperlatents learn so many times as fast as latents."""
 
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
@@ -197,7 +197,7 @@ def _z_costs(prior: IntegerPrior) -> Tensor:
 
 def learning_rate(iteration: int) -> float:
     """Adam's, in quantiser steps."""
-    return 0.02 * min(1.0, iteration / 3) * (1 + iteration / 50) ** -0.5
+    return 0.01 * min(1.0, iteration / 3) * (1 + iteration / 50) ** -0.5
 
 
 def _round(r: Tensor, generator: torch.Generator) -> Tensor:

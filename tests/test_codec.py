@@ -10,7 +10,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from vectors.make import VECTORS, picture
+from vectors import small
+from vectors.make import PAPERS, VECTORS, picture
 
 import nic
 from nic import codec, container, models, symbols, tiles
@@ -42,6 +43,22 @@ def test_golden_files_decode_to_the_same_latents_and_picture(name, model):
     assert abs(decoded.mean() - expected["mean"]) < 0.1
     error = np.mean((decoded.astype(float) - pixels) ** 2)
     assert error == pytest.approx(expected["mse"], rel=0.02, abs=0.3)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_golden_files_of_the_papers_models(name, tmp_path):
+    expected = json.loads((FOLDER / "papers.json").read_text())[name]
+    model = models.read(small.write(PAPERS[name], tmp_path))
+    assert model.fingerprint.hex() == expected["model"]
+    data = (FOLDER / f"{name}.nic").read_bytes()
+    header, chunks = container.read(data)
+    v_hat = codec.decode_latents(header, chunks, model)
+    assert len(data) == expected["bytes"]
+    assert f"{zlib.crc32(v_hat.astype('<i4').tobytes()):08x}" == expected["latents_crc"]
+    assert codec.decode(data, model=model).pixels.mean() == pytest.approx(expected["mean"], abs=0.1)
+    z_hat = model.prior.decode_z(chunks["H"], *v_hat.shape[:2])
+    y = model.prior.encode_y(v_hat / 64, z_hat, header.quality_step, header.lanes)
+    assert (model.prior.encode_z(z_hat), y.stream) == (chunks["H"], chunks["L"])
 
 
 @pytest.mark.parametrize("name", VECTORS)

@@ -1,4 +1,4 @@
-"""Coding on a device, in PyTorch: on a CPU here, which takes the same way as a GPU without Triton."""
+"""Coding on a device, in PyTorch; here on a CPU, by the way that a GPU without Triton takes too."""
 
 import ctypes
 from dataclasses import replace

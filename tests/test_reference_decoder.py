@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from reference_decoder import RangeDecoder, Source, decode, read_table_of_chunks
 from test_format_spec import example
+from vectors import small
+from vectors.make import PAPERS
 
 from nic import codec, container, models
 from nic.errors import (
@@ -61,6 +63,12 @@ def check(data: bytes, weights: bytes, model) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_golden_files_decode_alike(name, weights, model):
     check(vector(name), weights, model)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_golden_files_of_the_papers_models_decode_alike(name, model, tmp_path):
+    path = small.write(PAPERS[name], tmp_path)
+    check(vector(name), path.read_bytes(), models.read(path))
 
 
 def test_the_example_of_the_document_decodes_alike(weights, model):

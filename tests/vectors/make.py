@@ -7,6 +7,7 @@ Only a new weight file or a new version of the format is a reason to run it.
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ import numpy as np
 from nic import codec, container, models
 from nic.picture import Picture
 from nic.streams import latents_crc
+
+if __name__ == "__main__":
+    import small
+else:
+    from vectors import small
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parents[1] / "format_spec.md"
@@ -78,6 +84,9 @@ VECTORS = {
 }
 """Name: picture, quality, lanes."""
 
+PAPERS = {f"{name}-48x33-q60": name for name in small.NAMES}
+"""Name: one of the papers' models, as `small.py` makes it, which codes `picture(48, 33)`."""
+
 
 def example() -> str:
     """The spec's example: a file in hexadecimal, a line for each field."""
@@ -117,6 +126,25 @@ def main() -> None:
             "mean": round(float(decoded.mean()), 2),
         }
     (FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (FOLDER / "papers.json").write_text(json.dumps(papers(), indent=1) + "\n")
+
+
+def papers() -> dict:
+    """Writes the files of the papers' models; returns their manifest."""
+    manifest = {}
+    for name, kind in PAPERS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            model = models.read(small.write(kind, Path(folder)))
+        data = codec.encode(Picture(picture(48, 33)), 60, model=model, lanes=2)
+        (FOLDER / f"{name}.nic").write_bytes(data)
+        v_hat = codec.decode_latents(*container.read(data), model)
+        manifest[name] = {
+            "bytes": len(data),
+            "model": model.fingerprint.hex(),
+            "latents_crc": f"{latents_crc(v_hat):08x}",
+            "mean": round(float(codec.decode(data, model=model).pixels.mean()), 2),
+        }
+    return manifest
 
 
 if __name__ == "__main__":
