@@ -47,10 +47,10 @@ def test_golden_files_decode_to_the_same_latents_and_picture(name, model):
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_golden_files_of_the_papers_models(name, tmp_path):
-    expected = json.loads((FOLDER / "papers.json").read_text())[name]
+    expected = json.loads((FOLDER / "papers" / "manifest.json").read_text())[name]
     model = models.read(small.write(PAPERS[name], tmp_path))
     assert model.fingerprint.hex() == expected["model"]
-    data = (FOLDER / f"{name}.nic").read_bytes()
+    data = (FOLDER / "papers" / f"{name}.nic").read_bytes()
     header, chunks = container.read(data)
     v_hat = codec.decode_latents(header, chunks, model)
     assert len(data) == expected["bytes"]

@@ -68,7 +68,7 @@ def test_golden_files_decode_alike(name, weights, model):
 @pytest.mark.parametrize("name", PAPERS)
 def test_golden_files_of_the_papers_models_decode_alike(name, model, tmp_path):
     path = small.write(PAPERS[name], tmp_path)
-    check(vector(name), path.read_bytes(), models.read(path))
+    check(vector(f"papers/{name}"), path.read_bytes(), models.read(path))
 
 
 def test_the_example_of_the_document_decodes_alike(weights, model):

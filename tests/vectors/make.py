@@ -126,7 +126,7 @@ def main() -> None:
             "mean": round(float(decoded.mean()), 2),
         }
     (FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    (FOLDER / "papers.json").write_text(json.dumps(papers(), indent=1) + "\n")
+    (FOLDER / "papers" / "manifest.json").write_text(json.dumps(papers(), indent=1) + "\n")
 
 
 def papers() -> dict:
@@ -136,7 +136,7 @@ def papers() -> dict:
         with tempfile.TemporaryDirectory() as folder:
             model = models.read(small.write(kind, Path(folder)))
         data = codec.encode(Picture(picture(48, 33)), 60, model=model, lanes=2)
-        (FOLDER / f"{name}.nic").write_bytes(data)
+        (FOLDER / "papers" / f"{name}.nic").write_bytes(data)
         v_hat = codec.decode_latents(*container.read(data), model)
         manifest[name] = {
             "bytes": len(data),
