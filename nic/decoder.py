@@ -1,0 +1,232 @@
+"""A .nic file -> its picture: tiles, their latents, pixels, transparency."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nic import alpha, container, metadata, models, tiles
+from nic.config import LATENT_STRIDE
+from nic.errors import InputError, ModelMismatch, NicError
+from nic.models import Model
+from nic.picture import Picture
+from nic.prior import LATENT_BITS, Progress
+from nic.samples import grey_levels
+from nic.streams import decode_tiles
+from nic.tiles import Region, Tile
+from nic.timing import timed
+
+LOST = 128
+"""Grey level of the pixels of a tile that was lost."""
+
+
+def decode(
+    data: bytes,
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    keep_going: bool = False,
+    any_ratio: bool = False,
+    model: Model | None = None,
+    report: dict | None = None,
+    progress: Progress | None = None,
+) -> Picture:
+    """Decode a .nic file; further options as in `codec.encode`.
+
+    crop: x, y, width and height of the part wanted, in stored pixels: other tiles are left alone.
+    keep_going: of several tiles, fill damaged ones with gray and say so in a UserWarning, instead
+    of raising an error that names one. any_ratio: decode even so many pixels from so few bytes that
+    the file looks made to keep its reader busy, see `container.MAX_RATIO`. Errors: FormatError,
+    ChecksumError, UnsupportedVersion, ModelMismatch, LimitExceeded; InputError for a crop that is
+    not within the image.
+    """
+    model = model or models.load()
+    job = _job(data, crop, keep_going, any_ratio, model)
+    with timed(report, "latents"):
+        latents = _gathered(job, decode_tiles(job.tiles, model, progress), model)
+    with timed(report, "synthesis"):
+        return _picture(job, latents, model)
+
+
+def decode_batch(
+    files: Iterable[bytes],
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    keep_going: bool = False,
+    any_ratio: bool = False,
+    model: Model | None = None,
+) -> Iterator[Picture | NicError]:
+    """Decode .nic files, several at a time in lockstep; options as in `decode`.
+
+    Yields, in their order, each file's picture or the error that `decode` would have raised. Takes
+    as many files at once as fill `Model.lockstep`, and holds no more pictures than that.
+    """
+    model = model or models.load()
+    group: list[Job | NicError] = []
+    for data in files:
+        try:
+            group.append(_job(data, crop, keep_going, any_ratio, model))
+        except NicError as error:
+            group.append(error)
+        if sum(len(job.tiles) for job in group if isinstance(job, Job)) >= model.lockstep:
+            yield from _decode_jobs(group, model)
+            group = []
+    yield from _decode_jobs(group, model)
+
+
+def _decode_jobs(group: Sequence[Job | NicError], model: Model) -> Iterator[Picture | NicError]:
+    jobs = [job for job in group if isinstance(job, Job)]
+    decoded = {id(tile): v for tile, v in decode_tiles([t for j in jobs for t in j.tiles], model)}
+    for job in group:
+        if isinstance(job, NicError):
+            yield job
+            continue
+        try:
+            latents = _gathered(job, [(tile, decoded.pop(id(tile))) for tile in job.tiles], model)
+            yield _picture(job, latents, model)
+        except NicError as error:
+            yield error
+
+
+def decode_latents(header: container.Header, chunks: dict[str, bytes], model: Model) -> np.ndarray:
+    """The exact part of decoding: all latents, (h, w, M) int32 in LATENT_BITS, checked."""
+    job = _wanted(header, chunks, None, False, model)
+    return _gathered(job, decode_tiles(job.tiles, model), model).v_hat
+
+
+def _area(crop: tuple[int, int, int, int] | None, header: container.Header) -> Region:
+    """The pixels wanted; InputError unless there are any, and all within the image."""
+    x, y, width, height = crop or (0, 0, header.width, header.height)
+    inside = 0 <= x < x + width <= header.width and 0 <= y < y + height <= header.height
+    if not inside:
+        raise InputError(
+            f"crop {x},{y},{width},{height} is not within the {header.width}x{header.height} image"
+        )
+    return slice(y, y + height), slice(x, x + width)
+
+
+class Job(NamedTuple):
+    """A part of a file that is to be decoded."""
+
+    header: container.Header
+    area: Region
+    """The pixels wanted."""
+    region: Region
+    """The latents that they depend on."""
+    tiles: list[Tile]
+    """Those that hold them."""
+    metadata: dict[str, bytes]
+    keep_going: bool
+
+
+def _job(
+    data: bytes,
+    crop: tuple[int, int, int, int] | None,
+    keep_going: bool,
+    any_ratio: bool,
+    model: Model,
+) -> Job:
+    header, chunks = container.read(data)
+    if not any_ratio:
+        container.check_ratio(header)
+    return _wanted(header, chunks, crop, keep_going, model)
+
+
+def _wanted(
+    header: container.Header,
+    chunks: dict[str, bytes],
+    crop: tuple[int, int, int, int] | None,
+    keep_going: bool,
+    model: Model,
+) -> Job:
+    if header.fingerprint != model.fingerprint:
+        raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
+    area, grid = _area(crop, header), tiles.grid(header.height, header.width)
+    region = tiles.widened(_latents_of(area), model.networks.reach, *grid)
+    wanted = [
+        tile
+        for tile in tiles.unpack(header, chunks)
+        if not tiles.is_empty(tiles.overlap(tile.region, region))
+    ]
+    keep_going = keep_going and header.tiles > 1
+    if not keep_going:
+        tiles.verify(wanted)
+    return Job(header, area, region, wanted, metadata.unpack(chunks), keep_going)
+
+
+class Latents(NamedTuple):
+    """Decoded latents of a part of an image."""
+
+    region: Region
+    v_hat: np.ndarray
+    """(h, w, M) int32 in LATENT_BITS; 0 in tiles that were lost."""
+    tiles: list[Tile]
+    """Those that were decoded."""
+
+
+def _gathered(
+    job: Job, decoded: Iterable[tuple[Tile, np.ndarray | NicError]], model: Model
+) -> Latents:
+    """Tiles put together; the error of one is raised, or if the job goes on, warned of."""
+    v_hat = np.zeros((*tiles.size(job.region), model.config.M), np.int32)
+    latents = Latents(job.region, v_hat, [])
+    for tile, part in decoded:
+        if isinstance(part, NicError):
+            if not job.keep_going:
+                raise part
+            warnings.warn(f"{part}: filled with gray", stacklevel=3)
+            continue
+        common = tiles.overlap(tile.region, job.region)
+        v_hat[tiles.within(common, job.region)] = part[tiles.within(common, tile.region)]
+        latents.tiles.append(tile)
+    return latents
+
+
+def _picture(job: Job, latents: Latents, model: Model) -> Picture:
+    pixels = _synthesise(latents, job.area, job.header, model)
+    opacity = _decode_alpha(latents, job.area, job.header) if job.header.alpha else None
+    return Picture(pixels, opacity, **job.metadata)
+
+
+def _decode_alpha(latents: Latents, area: Region, header: container.Header) -> np.ndarray:
+    """The alpha channel of an area of pixels; opaque where a tile was lost."""
+    opacity = np.full(tiles.size(area), alpha.OPAQUE, np.uint8)
+    whole = tiles.whole(header.height, header.width)
+    for tile in latents.tiles:
+        place = tiles.overlap(tiles.scaled(tile.region, LATENT_STRIDE), whole)
+        common = tiles.overlap(place, area)
+        if not tiles.is_empty(common) and (tile.streams["A"] or header.tiles == 1):
+            part = alpha.decode(tile.streams["A"], *tiles.size(place))
+            opacity[tiles.within(common, area)] = part[tiles.within(common, place)]
+    return opacity
+
+
+def _synthesise(
+    latents: Latents, area: Region, header: container.Header, model: Model
+) -> np.ndarray:
+    """Decoded latents -> the pixels of an area."""
+    s, networks = model.config.s(header.quality_step), model.networks
+    gain = model.gain(header.quality_step) * 2.0**LATENT_BITS
+    grid = tiles.grid(header.height, header.width)
+    decoded = [tile.region for tile in latents.tiles]
+    pixels = np.empty(tiles.size(area) + (() if header.gray else (3,)), np.uint8)
+    for core in tiles.regions(*grid):
+        common = tiles.overlap(tiles.scaled(core, LATENT_STRIDE), area)
+        if tiles.is_empty(common):
+            continue
+        if core not in decoded:
+            pixels[tiles.within(common, area)] = LOST
+            continue
+        window = tiles.widened(_latents_of(common), networks.reach, *grid)
+        u_hat = (latents.v_hat[tiles.within(window, latents.region)] / gain).astype(np.float32)
+        x_hat = networks.synthesise(u_hat, s)
+        x_hat = x_hat[tiles.within(common, tiles.scaled(window, LATENT_STRIDE))]
+        pixels[tiles.within(common, area)] = grey_levels(x_hat, header.gray)
+    return pixels
+
+
+def _latents_of(area: Region) -> Region:
+    """The latents that an area of pixels lies on."""
+    return tuple(slice(r.start // LATENT_STRIDE, -(-r.stop // LATENT_STRIDE)) for r in area)
