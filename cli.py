@@ -492,14 +492,16 @@ class Version(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         import nic
         from nic import models
+        from nic.device import driver_devices
         from nic.evaluation.machine import cpu_name
 
+        gpus = f", {driver_devices()} GPU" if driver_devices() else ""
         try:
             model = models.load()
             name = f"{model.config.name} ({model.fingerprint.hex()})"
         except InputError as error:
             name = f"none ({error})"
-        print(f"nic {nic.__version__}\nmodel {name}\ndevice CPU ({cpu_name()})")
+        print(f"nic {nic.__version__}\nmodel {name}\ndevice CPU ({cpu_name()}){gpus}")
         parser.exit()
 
 

@@ -3,7 +3,7 @@
     python -m kernels.bench
 
 The network of the shipped model, residuals zero: a step is its four layers and the update. Then the
-range decoder alone, at a mix of scale levels.
+range decoder alone, at a mix of scale levels; then whole files, from bytes to pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from kernels.launch import obstacle
 from kernels.lockstep import Lockstep
 from kernels.range_decoder import DeviceReader
 from kernels.wavefront import Network
-from nic import models
+from nic import codec, images, models
+from nic.evaluation.bench import PHOTO
+from nic.models import Model
+from nic.picture import Picture
 from nic.prior import IntegerPrior
 from nic.symbols import SymbolWriter
 
@@ -52,6 +55,11 @@ def main() -> int:
     for streams in BATCHES:
         for lanes in (1, 16, 128):
             print(decoder_row(prior, streams, lanes, device), flush=True)
+    data = codec.encode(Picture(images.load_pixels(PHOTO)), lanes="auto")
+    print("\nfiles of 768x512  batch  ms/image  images/s")
+    for name in ("cuda", "cpu"):
+        for batch in BATCHES:
+            print(f"{name:16} {file_row(models.load(device=name), data, batch)}", flush=True)
     return 0
 
 
@@ -59,12 +67,17 @@ def seconds(run: Callable[[], object], repeats: int = 5) -> float:
     """Median time of a call, its work on the GPU included."""
     times = []
     for _ in range(repeats + 1):
-        torch.cuda.synchronize()
+        _wait()
         start = time.perf_counter()
         run()
-        torch.cuda.synchronize()
+        _wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])  # the first compiles
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def measured_limits(device: torch.device) -> tuple[float, float]:
@@ -140,6 +153,12 @@ def decoder_row(
     elapsed = seconds(decode, repeats=len(readers) - 1) / steps
     per_symbol = 1e9 * elapsed / (len(coded) * streams)
     return f"{streams:7} {lanes:5} {1e6 * elapsed:8.1f} {per_symbol:10.1f}"
+
+
+def file_row(model: Model, data: bytes, batch: int) -> str:
+    """Time the decoding of so many copies of a file."""
+    elapsed = seconds(lambda: list(codec.decode_batch([data] * batch, model=model)), repeats=3)
+    return f"{batch:6} {1e3 * elapsed / batch:9.1f} {batch / elapsed:9.1f}"
 
 
 if __name__ == "__main__":

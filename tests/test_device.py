@@ -42,6 +42,16 @@ def test_files_of_either_decode_on_the_other(model, on_device, quality, gray):
         np.testing.assert_array_equal(*latents)
 
 
+@pytorch_only
+def test_whole_files_are_timed(on_device):
+    from kernels.bench import file_row
+
+    batch, milliseconds, rate = map(
+        float, file_row(on_device, codec.encode(Picture(picture(30, 20))), 2).split()
+    )
+    assert batch == 2 and rate == pytest.approx(1000 / milliseconds, rel=0.1)
+
+
 def test_auto_leaves_little_work_to_the_cpu(monkeypatch):
     monkeypatch.setattr(device, "check_device", lambda name: None)
     assert device.choose("auto", 768 * 512) == "cpu"
