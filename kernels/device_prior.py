@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import wavefront
+from kernels.decode_loop import DecodeLoop
 from kernels.launch import obstacle
 from kernels.lockstep import Lockstep
-from kernels.range_decoder import DeviceReader
 from kernels.wavefront import DenseLayer, Network
 from nic.prior import Coder, IntegerPrior, LatentCode, Progress, wavefront_at
 
@@ -48,6 +49,8 @@ class DevicePrior:
         self.first = torch.from_numpy(prior.entropy[0].matrix()[:psi]).to(device)
         biases = torch.from_numpy(prior.quality_bias + prior.entropy[0].bias)
         self.first_biases = biases.double().to(device)
+        # A folder's images are of few sizes, mostly.
+        self._loop = lru_cache(4)(partial(DecodeLoop, prior, self.network, device=device))
 
     def encode_grids(self, *args: Any, **options: Any) -> list[LatentCode]:
         """As `IntegerPrior.encode_grids`, its networks on the device."""
@@ -66,15 +69,14 @@ class DevicePrior:
 
         Raises FormatError where a stream is damaged, whichever it is.
         """
-        prior = self.prior
         if not self.triton:
-            return prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, loop=self)
+            return self.prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, self)
         sums = [self.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
-        lockstep = self._lockstep(sums, steps)
-        args = streams, lanes, prior.residual_tables, prior.skip_below, lockstep.starts, self.device
-        reader = DeviceReader(*args)
-        v_hats = self.advance(lockstep, sums, lambda n, both: reader.read(n, both[1]), progress)
-        reader.finish()
+        room = 1 << max(16, sum(map(len, streams)).bit_length())
+        loop = self._loop(tuple(sizes), tuple(lanes), room)
+        v_hats = loop.decode(streams, sums, steps)
+        if progress:
+            progress(loop.lockstep.count, loop.lockstep.count)
         return v_hats
 
     def hyper_sums(self, z_hat: np.ndarray, step: int, h: int, w: int) -> Tensor:
@@ -119,8 +121,7 @@ class DevicePrior:
                 update(network, cells, both[0], code(step, both), u_hat, v_hat)
                 if progress:
                     progress(step + 1, lockstep.count)
-        grids = v_hat.cpu().split([h * w for h, w in lockstep.sizes])
-        return [grid.reshape(h, w, M).numpy() for grid, (h, w) in zip(grids, lockstep.sizes)]
+        return lockstep.grids(v_hat)
 
     def _lockstep(self, sums: Sequence[Tensor], steps: Sequence[int]) -> Lockstep:
         return Lockstep.of([tuple(s.shape[:2]) for s in sums], steps, self.device)

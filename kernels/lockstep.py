@@ -33,6 +33,8 @@ class Lockstep:
     """(steps * grids + 1,) int32: where each step's positions of each grid begin in `cells`."""
     padded: int
     """Rows of u_hat."""
+    owners: Tensor
+    """(positions,) int64: the grid of each column of `cells`."""
 
     @staticmethod
     def of(
@@ -57,7 +59,18 @@ class Lockstep:
         starts = np.searchsorted(key[order], np.arange(steps * len(sizes) + 1)).astype(np.int32)
         columns = [np.concatenate(c)[order] for c in (corner, width, latent, quality)]
         cells = torch.from_numpy(np.stack(columns).astype(np.int32)).to(device)
-        return Lockstep(sizes, cells, starts, padded)
+        owners = torch.from_numpy(np.concatenate(grid)[order]).to(device)
+        return Lockstep(sizes, cells, starts, padded, owners)
+
+    def set_qualities(self, qualities: Sequence[int]) -> None:
+        """Give the grids other quality steps, in place."""
+        steps = torch.tensor(qualities, dtype=torch.int32, device=self.cells.device)
+        self.cells[QUALITY].copy_(steps[self.owners])
+
+    def grids(self, v_hat: Tensor) -> list[np.ndarray]:
+        """Rows of v_hat, (positions, M), as each grid's (h, w, M) on the host."""
+        parts = v_hat.cpu().split([h * w for h, w in self.sizes])
+        return [part.reshape(h, w, -1).numpy() for part, (h, w) in zip(parts, self.sizes)]
 
     @property
     def count(self) -> int:

@@ -212,43 +212,52 @@ BLOCK = 1024
 class DeviceReader:
     """Decodes the residuals of several grids, one stream each, on a device.
 
-    streams: the grids' latent streams; lanes: of each; starts: `Lockstep.starts`. `read` takes the
-    steps in order. FormatError where lanes do not fill their stream.
+    lanes: of each grid; capacity: bytes of all streams at most; starts: `Lockstep.starts`. After
+    `load`, `read` takes the steps in order. Its tensors stay where they are: what launches on them
+    may be recorded, and replayed on other streams.
     """
 
     def __init__(
         self,
-        streams: Sequence[bytes],
         lanes: Sequence[int],
+        capacity: int,
         tables: FrequencyTables,
         skip_below: int,
         starts: np.ndarray,
         device: torch.device,
     ):
         require(device)
-        self.device, self.skip_below, self.grids = device, skip_below, len(streams)
-        self.pieces = [split_lanes(data, n) for data, n in zip(streams, lanes, strict=True)]
+        self.device, self.skip_below, self.grids = device, skip_below, len(lanes)
+        self.counts, shape = list(lanes), (len(lanes), max(lanes))
         self.search = int(tables.sizes.max()).bit_length()
-        self.data, self.positions, self.ends, self.codes = self._streams(max(lanes))
-        self.ranges = torch.full_like(self.codes, 2**32 - 1)
-        self.errors = torch.zeros(self.codes.shape, dtype=torch.int32, device=device)
+        self.data = torch.zeros(capacity + 1, dtype=torch.uint8, device=device)
+        self.positions, self.ends, self.codes, self.ranges = (
+            torch.zeros(shape, dtype=torch.int64, device=device) for _ in range(4)
+        )
+        self.errors = torch.zeros(shape, dtype=torch.int32, device=device)
         self.lanes, self.starts, self.cdfs, self.tables, self.lows = (
             torch.as_tensor(a, dtype=torch.int32, device=device)
             for a in (lanes, starts, tables.cdfs, tables.starts, tables.lows)
         )
 
-    def _streams(self, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All bytes (uint8); where each lane is and ends, and its code, (grids, lanes) int64."""
+    def load(self, streams: Sequence[bytes]) -> None:
+        """Begin with these streams; FormatError where lanes do not fill theirs."""
+        self.pieces = [split_lanes(data, n) for data, n in zip(streams, self.counts, strict=True)]
+        positions, ends, codes = (np.zeros(self.codes.shape, np.int64) for _ in range(3))
         at = 0
-        positions, ends, codes = (np.zeros((self.grids, most), np.int64) for _ in range(3))
         for g, pieces in enumerate(self.pieces):
             for lane, piece in enumerate(pieces):
                 positions[g, lane], ends[g, lane] = at + AHEAD, at + len(piece)
                 codes[g, lane] = int.from_bytes((piece + bytes(AHEAD))[:AHEAD], "big")
                 at += len(piece)
-        joined = bytearray(b"".join(piece for pieces in self.pieces for piece in pieces) + b"\0")
-        data = torch.frombuffer(joined, dtype=torch.uint8).to(self.device)
-        return data, *(torch.from_numpy(a).to(self.device) for a in (positions, ends, codes))
+        joined = np.frombuffer(b"".join(p for pieces in self.pieces for p in pieces), np.uint8)
+        self.data[:at].copy_(torch.from_numpy(joined.copy()))
+        for tensor, values in (
+            (self.positions, positions), (self.ends, ends), (self.codes, codes),
+        ):  # fmt: skip
+            tensor.copy_(torch.from_numpy(values))
+        self.ranges.fill_(2**32 - 1)
+        self.errors.zero_()
 
     def read(self, step: int, levels: Tensor) -> Tensor:
         """Levels of a step's positions, (n, M) int32 -> residuals (n, M) int32."""

@@ -217,7 +217,9 @@ def test_range_decoder_equals_the_symbols_written(device):
     starts = np.cumsum([0, *np.transpose(counts).flatten()])
     tables, skip_below = gaussian_tables()
     streams = [stream for stream, _ in coded]
-    reader = range_decoder.DeviceReader(streams, lanes, tables, skip_below, starts, device)
+    room = sum(map(len, streams))
+    reader = range_decoder.DeviceReader(lanes, room, tables, skip_below, starts, device)
+    reader.load(streams)
     for step in range(3):
         levels, residuals = (
             np.concatenate([steps[step][k] for _, steps in coded]) for k in range(2)
@@ -244,7 +246,9 @@ def test_damage_is_found_where_the_cpu_finds_it(device):
         return values
 
     def on_device(data):
-        reader = range_decoder.DeviceReader([data], [1], tables, skip_below, [0, 1], device)
+        room = len(data)
+        reader = range_decoder.DeviceReader([1], room, tables, skip_below, [0, 1], device)
+        reader.load([data])
         values = reader.read(0, torch.from_numpy(levels).int().to(device))
         reader.finish()
         return values.cpu().numpy()
@@ -282,8 +286,21 @@ def assert_decoded(v_hats, coded):
         np.testing.assert_array_equal(v_hat, code.v_hat)
 
 
-def test_triton_decodes_a_batch(prior, coded, device):  # noqa: F811
-    assert_decoded(decode(DevicePrior(prior, device), coded), coded)
+def test_triton_decodes_a_batch_and_then_others_like_it(prior, coded, device):  # noqa: F811
+    device_prior = DevicePrior(prior, device)
+    assert_decoded(decode(device_prior, coded), coded)
+    with pytest.raises(FormatError):
+        decode(
+            device_prior, [(v, z, code._replace(stream=code.stream[:-2])) for v, z, code in coded]
+        )
+    # The third time, on a GPU, in what was recorded the second time.
+    steps = [255 - q for q in STEPS]
+    grids = [latents(*size, seed=9 + k) for k, size in enumerate(SIZES)]
+    codes = [prior.encode_y(v, z, q, n) for (v, z), q, n in zip(grids, steps, LANES)]
+    streams, z_hats = [code.stream for code in codes], [z for _, z in grids]
+    v_hats = device_prior.decode_grids(streams, z_hats, steps, SIZES, LANES)
+    assert_decoded(v_hats, [(*grid, code) for grid, code in zip(grids, codes)])
+    assert device_prior._loop.cache_info().hits == 2
 
 
 def test_pytorch_decodes_a_batch_and_the_oracle_agrees(prior, coded):  # noqa: F811
