@@ -14,6 +14,7 @@ from nic.batch import manifest, plan, storage
 from nic.batch.manifest import Manifest, Row
 from nic.batch.report import Report
 from nic.batch.work import Options
+from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT
 from nic.errors import InputError, OutputError
 
@@ -41,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="NAME", help="of decoded images (default: png)")
     parser.add_argument(
         "--weights", type=Path, metavar="PATH", help="weight file (default: the one shipped)"
+    )
+    parser.add_argument(
+        "--device", choices=DEVICES[1:], default="cpu", help="where to code (default: %(default)s)"
     )
     parser.add_argument(
         "-f", "--force", action="store_true", help="overwrite files that are of no earlier batch"
@@ -162,7 +166,8 @@ def _options(args: argparse.Namespace) -> Options:
         target=target,
         extension=f".{format}" if args.decode else ".nic",
         coding=coding,
-        model=models.load(args.weights).fingerprint.hex(),
+        model=models.load(args.weights, args.device).fingerprint.hex(),
+        device=args.device,
         weights=args.weights and args.weights.absolute(),
         strip=args.strip,
         force=args.force,

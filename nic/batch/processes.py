@@ -105,7 +105,7 @@ def _begin(options: Options) -> None:
 
     from nic import models
 
-    _options, _model = options, models.load(options.weights)
+    _options, _model = options, models.load(options.weights, options.device)
     threadpool_limits(1, "blas")
 
 

@@ -38,6 +38,8 @@ class Options:
     """Fingerprint of the model, hexadecimal."""
     weights: Path | None = None
     """Its file, if it is not the one shipped."""
+    device: str = "cpu"
+    """Where to code: `cpu` or `cuda`; files are the same."""
     strip: bool = False
     """Drop the metadata."""
     force: bool = False
