@@ -59,6 +59,7 @@ def encode(
     *,
     strip: bool = False,
     frame: int | None = None,
+    device: str = "cpu",
     **options: Any,
 ) -> bytes:
     """Encode an image to the bytes of a .nic file.
@@ -67,12 +68,14 @@ def encode(
     or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic file cannot hold, such as 16 bits a
     channel, is lost with a `UserWarning`. quality: 0..100, 50 by default; strip: drop metadata,
     having turned the picture upright and its colours to sRGB; frame: which of several to take,
-    counted from 0. `options` are those of `nic.codec.encode`, such as `size`, `psnr` and `effort`.
+    counted from 0; device: "cpu" or "cuda", where the shipped model is to run. `options` are those
+    of `nic.codec.encode`, such as `size`, `psnr` and `effort`.
     Errors: InputError, LimitExceeded.
     """
     from nic import codec
 
-    return codec.encode(_picture(image, strip, frame), quality, **options)
+    picture = _picture(image, strip, frame)
+    return codec.encode(picture, quality, **_on(device), **options)
 
 
 def encode_batch(
@@ -80,6 +83,7 @@ def encode_batch(
     quality: float = 50.0,
     *,
     strip: bool = False,
+    device: str = "cpu",
     **options: Any,
 ) -> list[bytes]:
     """`encode` of several images, which are coded in lockstep: that takes less time than one after
@@ -87,10 +91,10 @@ def encode_batch(
     from nic import codec
 
     pictures = (_picture(image, strip, None) for image in images)
-    return list(codec.encode_batch(pictures, quality, **options))
+    return list(codec.encode_batch(pictures, quality, **_on(device), **options))
 
 
-def decode(data: bytes, **options: Any) -> Image.Image:
+def decode(data: bytes, *, device: str = "cpu", **options: Any) -> Image.Image:
     """Decode a .nic file, given as bytes or the like, to a Pillow image.
 
     Its mode is L, LA, RGB or RGBA; metadata stand in `info` as `icc_profile`, `exif` and `xmp`.
@@ -98,10 +102,12 @@ def decode(data: bytes, **options: Any) -> Image.Image:
     """
     from nic import codec, images
 
-    return images.to_pil(codec.decode(_bytes(data), **options))
+    return images.to_pil(codec.decode(_bytes(data), **_on(device), **options))
 
 
-def decode_batch(files: Iterable[bytes], **options: Any) -> list[Image.Image | NicError]:
+def decode_batch(
+    files: Iterable[bytes], *, device: str = "cpu", **options: Any
+) -> list[Image.Image | NicError]:
     """`decode` of several files in lockstep, as in `encode_batch`.
 
     A file that cannot be decoded has its error in place of the image; the others are not hurt.
@@ -109,7 +115,7 @@ def decode_batch(files: Iterable[bytes], **options: Any) -> list[Image.Image | N
     """
     from nic import codec, images
 
-    results = codec.decode_batch(map(_bytes, files), **options)
+    results = codec.decode_batch(map(_bytes, files), **_on(device), **options)
     return [r if isinstance(r, NicError) else images.to_pil(r) for r in results]
 
 
@@ -129,6 +135,13 @@ def info(source: bytes | str | os.PathLike) -> Header:
 def open(path: str | os.PathLike, **options: Any) -> Image.Image:
     """Decode the .nic file at `path`."""
     return decode(_read(path), **options)
+
+
+def _on(device: str) -> dict[str, Any]:
+    """The option that has the shipped model run elsewhere."""
+    from nic import models
+
+    return {} if device == "cpu" else {"model": models.load(device=device)}
 
 
 def _picture(image: Any, strip: bool, frame: int | None) -> Picture:

@@ -68,6 +68,11 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch):
         models.load(device="cuda")
     with pytest.raises(InputError, match="no device 'abacus'"):
         models.load(device="abacus")
+    for function in (nic.decode, nic.decode_batch, nic.encode_batch):
+        with pytest.raises(InputError, match="no CUDA device here"):
+            function(b"", device="cuda")
+    with pytest.raises(InputError, match="no CUDA device here"):
+        nic.encode(picture(8, 8), device="cuda")
 
 
 def test_a_driver_without_pytorch_for_it(monkeypatch):
