@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nic.container import Header
     from nic.models import Model
     from nic.picture import Picture
+    from nic.stored import Stored
 
 EPILOG = """\
 exit codes:
@@ -258,20 +259,21 @@ def _decode_one(args: argparse.Namespace, name: str) -> None:
     from nic import codec, images
 
     output = args.output or _decoded_name(args, name)
-    data, header = _read_whole(name)
-    format = images.format_for(args.format or ("png" if output == files.STREAM else output))
-    files.check_output(output, name, args.force)
     report = {} if args.verbose else None
-    with _about(name), _progress(args, "decoding") as progress:
-        picture = codec.decode(
-            data,
-            crop=args.crop,
-            keep_going=args.keep_going,
-            any_ratio=args.any_ratio,
-            model=_model(args, header.width * header.height),
-            report=report,
-            progress=progress,
-        )
+    with _sound(name, partly=bool(args.crop)) as (data, header):
+        format = images.format_for(args.format or ("png" if output == files.STREAM else output))
+        files.check_output(output, name, args.force)
+        model = _model(args, header.width * header.height)
+        with _about(name), _progress(args, "decoding") as progress:
+            picture = codec.decode(
+                data,
+                crop=args.crop,
+                keep_going=args.keep_going,
+                any_ratio=args.any_ratio,
+                model=model,
+                report=report,
+                progress=progress,
+            )
     _write_picture(args, picture, name, output, format)
     _say_report(args, report)
 
@@ -302,7 +304,8 @@ def _decode_several(args: argparse.Namespace) -> int:
                 files.check_output(output, name, args.force)
                 if output in outputs:
                     raise OutputError(f"{output}: made from another file already")
-                data, _ = _read_whole(name)
+                with _sound(name) as (data, _):
+                    pass
             except NicError as error:
                 fail(error)
             else:
@@ -337,13 +340,16 @@ def _decoded_name(args: argparse.Namespace, name: str, folder: str | None = None
     return os.path.join(folder, os.path.basename(output)) if folder else output
 
 
-def _read_whole(name: str) -> tuple[bytes, Header]:
-    """A file that is sound; a broken one is refused before anything heavy is loaded."""
+@contextlib.contextmanager
+def _sound(name: str, partly: bool = False) -> Iterator[tuple[bytes | Stored, Header]]:
+    """A file that is not broken: one that is, is refused before anything heavy is loaded."""
     from nic import container
 
-    with _about(name):
-        data = files.read(name)
-        return data, container.read(data)[0]
+    with contextlib.ExitStack() as stack:
+        with _about(name):
+            data = stack.enter_context(files.opened(name, partly))
+            header, _ = container.read(data)
+        yield data, header
 
 
 def _pixels(name: str) -> int:

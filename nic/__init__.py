@@ -27,11 +27,14 @@ from nic.errors import (
 )
 
 if TYPE_CHECKING:
+    from io import FileIO
+
     import numpy as np
     from PIL import Image
 
     from nic.container import Header
     from nic.picture import Picture
+    from nic.stored import Stored
 
 __version__ = "0.1.0"
 
@@ -100,9 +103,7 @@ def decode(data: bytes, *, device: str = "cpu", **options: Any) -> Image.Image:
     Its mode is L, LA, RGB or RGBA; metadata stand in `info` as `icc_profile`, `exif` and `xmp`.
     `options` are those of `nic.codec.decode`. Errors: any NicError but OutputError.
     """
-    from nic import codec, images
-
-    return images.to_pil(codec.decode(_bytes(data), **_on(device), **options))
+    return _image(_bytes(data), device, options)
 
 
 def decode_batch(
@@ -132,9 +133,20 @@ def info(source: bytes | str | os.PathLike) -> Header:
     return container.read_header(_bytes(source))
 
 
-def open(path: str | os.PathLike, **options: Any) -> Image.Image:
-    """Decode the .nic file at `path`."""
-    return decode(_read(path), **options)
+def open(path: str | os.PathLike, *, device: str = "cpu", **options: Any) -> Image.Image:
+    """`decode` of the file at `path`, of which a `crop` reads only what it needs."""
+    from nic.stored import Stored
+
+    if not (options.get("crop") and os.path.isfile(path)):
+        return decode(_read(path), device=device, **options)
+    with _opened(path) as file:
+        return _image(Stored(file), device, options)
+
+
+def _image(data: bytes | Stored, device: str, options: dict[str, Any]) -> Image.Image:
+    from nic import codec, images
+
+    return images.to_pil(codec.decode(data, **_on(device), **options))
 
 
 def _on(device: str) -> dict[str, Any]:
@@ -175,7 +187,14 @@ def _bytes(data: Any) -> bytes:
 
 def _read(path: str | os.PathLike, count: int = -1) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        with _opened(path) as file:
             return file.read(count)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def _opened(path: str | os.PathLike) -> FileIO:
+    try:
+        return Path(path).open("rb", buffering=0)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

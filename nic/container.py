@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from nic.errors import ChecksumError, FormatError, LimitExceeded, UnsupportedVersion
+from nic.stored import Stored
 
 MAGIC = b"\x89NIC"
 VERSION = (1, 0)
@@ -265,10 +266,11 @@ def read_header(data: bytes) -> Header:
     return header
 
 
-def read(data: bytes) -> tuple[Header, dict[str, bytes]]:
+def read(data: bytes | Stored) -> tuple[Header, dict[str, bytes | Stored]]:
     """The header and the chunks' bytes by type.
 
-    Every byte is verified, but for the data of several tiles: see `nic.tiles`. Raises as
+    Every byte is verified, but for the data of several tiles, which of a file that is not in memory
+    are not even read: see `nic.tiles`. Raises as
     `read_header`; FormatError also for a file cut short and for bytes after its end.
     """
     header = read_header(data)
@@ -278,7 +280,9 @@ def read(data: bytes) -> tuple[Header, dict[str, bytes]]:
         raise FormatError("bytes after the end of the file", header.file_size)
     chunks, at = {}, header.size
     for kind, size in header.chunks:
-        chunks[kind] = data[at : at + size]
+        stretch = slice(at, at + size)
+        later = isinstance(data, Stored) and header.tiles > 1 and kind in TILED
+        chunks[kind] = data.part(stretch) if later else data[stretch]
         at += size
     if data[at:] != _data_crc(chunks):
         raise ChecksumError("the file is damaged: the checksum of its data does not match")

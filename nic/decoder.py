@@ -15,6 +15,7 @@ from nic.models import Model
 from nic.picture import Picture
 from nic.prior import LATENT_BITS, Progress
 from nic.samples import grey_levels
+from nic.stored import Stored
 from nic.streams import decode_tiles
 from nic.tiles import Region, Tile
 from nic.timing import timed
@@ -24,7 +25,7 @@ LOST = 128
 
 
 def decode(
-    data: bytes,
+    data: bytes | Stored,
     *,
     crop: tuple[int, int, int, int] | None = None,
     keep_going: bool = False,
@@ -35,10 +36,11 @@ def decode(
 ) -> Picture:
     """Decode a .nic file; further options as in `codec.encode`.
 
-    crop: x, y, width and height of the part wanted, in stored pixels: other tiles are left alone.
-    keep_going: of several tiles, fill damaged ones with gray and say so in a UserWarning, instead
-    of raising an error that names one. any_ratio: decode even so many pixels from so few bytes that
-    the file looks made to keep its reader busy, see `container.MAX_RATIO`. Errors: FormatError,
+    crop: x, y, width and height of the part wanted, in stored pixels: of tiles that it does not
+    need none is decoded, and of a `Stored` file none is read. keep_going: of several tiles, fill
+    damaged ones with gray and say so in a UserWarning, instead of raising an error that names one.
+    any_ratio: decode even so many pixels from so few bytes that the file looks made to keep its
+    reader busy, see `container.MAX_RATIO`. Errors: FormatError,
     ChecksumError, UnsupportedVersion, ModelMismatch, LimitExceeded; InputError for a crop that is
     not within the image.
     """
@@ -51,7 +53,7 @@ def decode(
 
 
 def decode_batch(
-    files: Iterable[bytes],
+    files: Iterable[bytes | Stored],
     *,
     crop: tuple[int, int, int, int] | None = None,
     keep_going: bool = False,
@@ -122,7 +124,7 @@ class Job(NamedTuple):
 
 
 def _job(
-    data: bytes,
+    data: bytes | Stored,
     crop: tuple[int, int, int, int] | None,
     keep_going: bool,
     any_ratio: bool,
@@ -136,7 +138,7 @@ def _job(
 
 def _wanted(
     header: container.Header,
-    chunks: dict[str, bytes],
+    chunks: dict[str, bytes | Stored],
     crop: tuple[int, int, int, int] | None,
     keep_going: bool,
     model: Model,
@@ -145,11 +147,7 @@ def _wanted(
         raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
     area, grid = _area(crop, header), tiles.grid(header.height, header.width)
     region = tiles.widened(_latents_of(area), model.networks.reach, *grid)
-    wanted = [
-        tile
-        for tile in tiles.unpack(header, chunks)
-        if not tiles.is_empty(tiles.overlap(tile.region, region))
-    ]
+    wanted = tiles.unpack(header, chunks, region)
     keep_going = keep_going and header.tiles > 1
     if not keep_going:
         tiles.verify(wanted)

@@ -7,9 +7,11 @@ import glob
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from nic.errors import InputError, OutputError
+from nic.stored import Stored
 
 STREAM = "-"
 """As a file's name on the command line: standard input or output."""
@@ -33,6 +35,21 @@ def read(name: str) -> bytes:
         return sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise InputError(getattr(error, "strerror", None) or str(error)) from error
+
+
+@contextlib.contextmanager
+def opened(name: str, partly: bool) -> Iterator[bytes | Stored]:
+    """`read`, but where only a part is wanted, and the file is no stream or pipe, it is read as its
+    slices are taken. Errors as of `read`."""
+    if not (partly and os.path.isfile(name)):
+        yield read(name)
+        return
+    try:
+        file = open(name, "rb", buffering=0)
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from error
+    with file:
+        yield Stored(file)
 
 
 def check_output(name: str, source: str, overwrite: bool) -> None:

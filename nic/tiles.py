@@ -14,6 +14,7 @@ from itertools import accumulate, pairwise
 from nic.config import LATENT_STRIDE
 from nic.container import CRC_SIZE, TILE_SIDE, TILED, Header, read_varint, write_varint
 from nic.errors import ChecksumError, FormatError
+from nic.stored import Stored
 
 SIDE = TILE_SIDE // LATENT_STRIDE
 """Latent positions of a tile in each direction."""
@@ -108,8 +109,10 @@ def pack(tiles: Sequence[tuple[dict[str, bytes], int]]) -> tuple[list[tuple[str,
     return [("T", bytes(table)), *joined], _crc(crcs)
 
 
-def unpack(header: Header, chunks: Mapping[str, bytes]) -> list[Tile]:
-    """The tiles of a file, their data not yet checked.
+def unpack(
+    header: Header, chunks: Mapping[str, bytes | Stored], wanted: Region | None = None
+) -> list[Tile]:
+    """The tiles of a file, or those that share latents with a region; their data not yet checked.
 
     Raises FormatError or ChecksumError where the table of tiles is not that of the file.
     """
@@ -118,18 +121,20 @@ def unpack(header: Header, chunks: Mapping[str, bytes]) -> list[Tile]:
     if "T" not in chunks:
         streams = {kind: chunks[kind] for kind in kinds}
         return [Tile(header, "the image", places[0], streams, header.latents_crc, None)]
+    wanted = wanted or whole(*grid(header.height, header.width))
     entries = _read_table(chunks["T"], len(kinds), len(places))
     if _crc(*(_pack_crc(latents_crc) for _, latents_crc, _ in entries)) != header.latents_crc:
         raise ChecksumError("the table of tiles does not match the header's checksum")
-    parts = {}
+    stretches = []
     for kind, sizes in zip(kinds, zip(*(sizes for sizes, _, _ in entries))):
         ends = list(accumulate(sizes, initial=0))
         if ends[-1] != len(chunks[kind]):
             raise FormatError(f"the table of tiles does not fit chunk {kind}")
-        parts[kind] = [chunks[kind][a:b] for a, b in pairwise(ends)]
+        stretches.append([slice(*ends) for ends in pairwise(ends)])
     return [
-        Tile(header, _name(n, region), region, {kind: parts[kind][n] for kind in kinds}, *crcs)
-        for n, (region, (_, *crcs)) in enumerate(zip(places, entries))
+        Tile(header, _name(n, region), region, {k: chunks[k][s] for k, s in zip(kinds, own)}, *crcs)
+        for n, (region, own, (_, *crcs)) in enumerate(zip(places, zip(*stretches), entries))
+        if not is_empty(overlap(region, wanted))
     ]
 
 

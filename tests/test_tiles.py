@@ -16,6 +16,7 @@ from nic.errors import ChecksumError, FormatError, InputError, NicError
 from nic.fidelity import psnr
 from nic.picture import Picture
 from nic.prior import GAIN_BITS, LATENT_BITS
+from nic.stored import Stored
 
 # The table
 
@@ -198,6 +199,29 @@ def test_a_crop_needs_no_sound_tiles_elsewhere(large, decoded):
     part = codec.decode(damage(large[1], 2, "L"), crop=(100, 10, 300, 20))
     whole = decoded.pixels[10:30, 100:400].astype(int)
     assert np.abs(part.pixels - whole).max() <= 1
+
+
+def test_a_crop_reads_no_tiles_elsewhere(large, tmp_path, monkeypatch):
+    (tmp_path / "wide.nic").write_bytes(large[1])
+    header, chunks = container.read(large[1])
+    read = []
+
+    class Counted(Stored):
+        def __getitem__(self, stretch):
+            data = super().__getitem__(stretch)
+            read.append(len(data))
+            return data
+
+        def part(self, stretch):
+            part = super().part(stretch)
+            return Counted(part.file, part.start, part.stop)
+
+    with open(tmp_path / "wide.nic", "rb", buffering=0) as file:
+        part = codec.decode(Counted(file), crop=(100, 10, 300, 20))
+    assert (part.pixels == codec.decode(large[1], crop=(100, 10, 300, 20)).pixels).all()
+    _, *others = (sum(map(len, tile.streams.values())) for tile in tiles.unpack(header, chunks))
+    # The header's fields are read, then all of it for its checksum.
+    assert sum(read) <= len(large[1]) + 2 * header.size - sum(others) and len(others) == 2
 
 
 def test_latents_that_do_not_match_name_their_tile(large, decoded):
