@@ -1,31 +1,39 @@
 """Times of the kernels on the GPU at hand, against PyTorch and against what the card can do.
 
-    python -m kernels.bench
+    python -m kernels.bench [FOLDER]
 
-The network of the shipped model, residuals zero: a step is its four layers and the update. Then the
-range decoder alone, at a mix of scale levels; then whole files, from bytes to pixels.
+The network of the shipped model, residuals zero: a step is its four layers and the update, launched
+one by one. Then the range decoder alone, at a mix of scale levels; then whole files, from bytes to
+pixels, their launches recorded. Last, whether files that CPU and GPU make of a folder's images, or
+of the bundled photograph, mean the same on both.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from kernels.device_prior import DevicePrior
+from kernels.equality import compare
 from kernels.launch import obstacle
 from kernels.lockstep import Lockstep
 from kernels.range_decoder import DeviceReader
 from kernels.wavefront import Network
-from nic import codec, images, models
+from nic import codec, container, images, models
 from nic.evaluation.bench import PHOTO
 from nic.models import Model
 from nic.picture import Picture
 from nic.prior import IntegerPrior
+from nic.streams import decode_tiles
 from nic.symbols import SymbolWriter
+from nic.tiles import unpack
 
 GRIDS = [(16, 16), (32, 48), (86, 128)]
 """(h, w) of latents: 256x256, 768x512 and 2048x1376 pixels."""
@@ -33,34 +41,69 @@ BATCHES = [1, 8, 64]
 QUALITY_STEP = 128
 
 
-def main() -> int:
-    """Print the tables; 1 where there is no GPU to measure."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Print the tables; 1 where there is no GPU to measure, or its latents are not the CPU's."""
     if not torch.cuda.is_available():
-        print("kernels.bench needs a CUDA GPU, and PyTorch finds none")
+        print("kernels.bench needs a CUDA GPU of compute capability 8.0, and PyTorch finds none")
         return 1
+    paths = images.find(arguments[0]) if arguments else [PHOTO]
+    network_table()
+    host, gpu = models.load(), models.load(device="cuda")
+    if reason := obstacle(torch.device("cuda", 0)):
+        print(f"\nno Triton: {reason}")
+    else:
+        decoder_table(host.prior)
+    file_table({"triton": gpu, "torch": TorchModel.of(gpu), "cpu": host})
+    files, failed, levels = compare(paths, host, gpu)
+    print(f"\n{files} files of CPU or GPU, each decoded on both: latents differ in {len(failed)}")
+    print(f"(pixels by at most {levels} of 255)", *failed, sep="\n")
+    return 1 if failed else 0
+
+
+class TorchModel(Model):
+    """A model on a GPU whose kernels are PyTorch's."""
+
+    @staticmethod
+    def of(model: Model) -> TorchModel:
+        return TorchModel(**{field.name: getattr(model, field.name) for field in fields(model)})
+
+    @cached_property
+    def coder(self) -> DevicePrior:
+        return DevicePrior(self.prior, self.device, triton=False)
+
+
+def network_table() -> None:
+    """Steps of the network, by Triton and PyTorch."""
     prior, device = models.load().prior, torch.device("cuda", 0)
     flops, bandwidth = measured_limits(device)
     print(f"{torch.cuda.get_device_name()}: {flops / 1e12:.1f} TFLOP/s in float64, ", end="")
     print(f"{bandwidth / 1e9:.0f} GB/s, both as measured here\n")
     paths = ["torch"] if obstacle(device) else ["triton", "torch"]
-    print("grid     batch path      us/step  grids/s  GFLOP/s (of card)   GB/s (of card)")
+    print("grid     batch path      us/step  ms/grids  grids/s  GFLOP/s (of card)   GB/s (of card)")
     for h, w in GRIDS:
         for batch in BATCHES:
             for path in paths:
                 print(network_row(prior, h, w, batch, path, flops, bandwidth), flush=True)
-    if reason := obstacle(device):
-        print(f"\nno range decoder: {reason}")
-        return 0
+
+
+def decoder_table(prior: IntegerPrior) -> None:
+    """The range decoder alone."""
     print("\nstreams lanes  us/step  ns/symbol")
     for streams in BATCHES:
         for lanes in (1, 16, 128):
-            print(decoder_row(prior, streams, lanes, device), flush=True)
-    data = codec.encode(Picture(images.load_pixels(PHOTO)), lanes="auto")
-    print("\nfiles of 768x512  batch  ms/image  images/s")
-    for name in ("cuda", "cpu"):
-        for batch in BATCHES:
-            print(f"{name:16} {file_row(models.load(device=name), data, batch)}", flush=True)
-    return 0
+            row = decoder_row(prior, streams, lanes, torch.device("cuda", 0))
+            print(row, flush=True)
+
+
+def file_table(paths: dict[str, Model]) -> None:
+    """Whole files, by each model."""
+    picture = Picture(images.load_pixels(PHOTO))
+    print("\n768x512 path   lanes  batch  latents, ms/image  whole, ms/image  images/s")
+    for lanes in (1, "auto"):
+        data = codec.encode(picture, lanes=lanes)
+        for name, model in paths.items():
+            for batch in BATCHES:
+                print(f"{'':7} {name:6} {lanes!s:5} {file_row(model, data, batch)}", flush=True)
 
 
 def seconds(run: Callable[[], object], repeats: int = 5) -> float:
@@ -96,8 +139,8 @@ def step_costs(network: Network) -> tuple[int, int, int]:
     hidden = sum(layer.weight.shape[0] for layer in network.entropy)
     own_sums = 8 * network.entropy[0].weight.shape[1]
     # Parameters are written and read, activations likewise; residuals read, v_hat, u_hat written.
-    moved = 2 * window + own_sums + 2 * 4 * 2 * M + 2 * 2 * hidden + (4 + 4 + 2) * M
-    return 2 * products, moved, 2 * products
+    moved = 4 * window + own_sums + 2 * 4 * 2 * M + 2 * 4 * hidden + 3 * 4 * M
+    return 2 * products, moved, 4 * products
 
 
 def network_row(
@@ -120,7 +163,8 @@ def network_row(
     rate = work * sum(counts) / elapsed
     traffic = (moved * sum(counts) + weights * len(counts)) / elapsed
     return (
-        f"{h:3}x{w:<4} {batch:5} {path:7} {1e6 * elapsed / len(counts):9.1f} {batch / elapsed:8.1f}"
+        f"{h:3}x{w:<4} {batch:5} {path:7} {1e6 * elapsed / len(counts):9.1f}"
+        f" {1e3 * elapsed:9.1f} {batch / elapsed:8.1f}"
         f" {rate / 1e9:8.0f} ({rate / flops:5.1%})"
         f" {traffic / 1e9:10.1f} ({traffic / bandwidth:5.1%})"
     )
@@ -155,10 +199,15 @@ def decoder_row(
 
 
 def file_row(model: Model, data: bytes, batch: int) -> str:
-    """Time the decoding of so many copies of a file."""
+    """Time the decoding of so many copies of a file: of its latents, and of the whole."""
+    tiles = unpack(*container.read(data)) * batch
+    latents = seconds(lambda: list(decode_tiles(tiles, model)), repeats=3)
     elapsed = seconds(lambda: list(codec.decode_batch([data] * batch, model=model)), repeats=3)
-    return f"{batch:6} {1e3 * elapsed / batch:9.1f} {batch / elapsed:9.1f}"
+    return (
+        f"{batch:6} {1e3 * latents / batch:18.1f} {1e3 * elapsed / batch:16.1f}"
+        f" {batch / elapsed:9.1f}"
+    )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -41,7 +41,7 @@ class DecodeLoop:
         self.reader = DeviceReader(lanes, capacity, tables, skip_below, lockstep.starts, device)
         positions, hidden = lockstep.cells.shape[1], network.entropy[0].weight.shape[1]
         self.sums = torch.zeros(positions, hidden, dtype=torch.float64, device=device)
-        self.u_hat = torch.zeros(lockstep.padded, network.M, dtype=torch.int16, device=device)
+        self.u_hat = torch.zeros(lockstep.padded, network.M, dtype=torch.int32, device=device)
         self.v_hat = torch.zeros(positions, network.M, dtype=torch.int32, device=device)
         self.runs, self.graph = 0, None
 
@@ -56,12 +56,13 @@ class DecodeLoop:
         self.reader.load(streams)
         self.sums.copy_(torch.cat([s.flatten(0, 1) for s in sums]))
         self.lockstep.set_qualities(steps)
-        if self.runs == 1 and self.device.type == "cuda":
-            self._record()
-        if self.graph is None:
-            self._launch()
-        else:
-            self.graph.replay()
+        with torch.cuda.device_of(self.u_hat):
+            if self.runs == 1 and self.device.type == "cuda":
+                self._record()
+            if self.graph is None:
+                self._launch()
+            else:
+                self.graph.replay()
         self.runs += 1
         v_hats = self.lockstep.grids(self.v_hat)
         self.reader.finish()
@@ -69,16 +70,20 @@ class DecodeLoop:
 
     def _launch(self) -> None:
         self.u_hat.zero_()
-        with torch.cuda.device_of(self.u_hat):
-            for step, cells in self.lockstep.steps():
-                both = wavefront.parameters(self.network, cells, self.sums, self.u_hat)
-                residuals = self.reader.read(step, both[1])
-                wavefront.update(self.network, cells, both[0], residuals, self.u_hat, self.v_hat)
+        for step, cells in self.lockstep.steps():
+            both = wavefront.parameters(self.network, cells, self.sums, self.u_hat)
+            residuals = self.reader.read(step, both[1])
+            wavefront.update(self.network, cells, both[0], residuals, self.u_hat, self.v_hat)
 
     def _record(self) -> None:
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(self.device)
         try:
-            with torch.cuda.graph(graph):
+            # The outer stream is left also where the end of a failed recording raises. What other
+            # threads do on the GPU meanwhile does not spoil it.
+            with (
+                torch.cuda.stream(stream),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 self._launch()
         except RuntimeError as error:
             warnings.warn(f"no CUDA graph ({error}): slower", RuntimeWarning, stacklevel=3)

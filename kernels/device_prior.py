@@ -16,8 +16,14 @@ from kernels import wavefront
 from kernels.decode_loop import DecodeLoop
 from kernels.launch import obstacle
 from kernels.lockstep import Lockstep
+from kernels.range_decoder import DeviceReader
 from kernels.wavefront import DenseLayer, Network
+from nic.config import HYPER_STRIDE
 from nic.prior import Coder, IntegerPrior, LatentCode, Progress, wavefront_at
+
+MANY = 8
+"""Hyperlatents of so many grids are decoded on the device: a stream is one lane, in which a symbol
+may take there several times the 0.3 us of a CPU."""
 
 StepCoder = Callable[[int, Tensor], Tensor]
 """(step, means and levels (2, n, M) int32) -> residuals (n, M) int32, all on the device."""
@@ -38,7 +44,8 @@ class DevicePrior:
         if device.type == "cuda":
             if not torch.cuda.is_available():
                 raise RuntimeError("PyTorch finds no CUDA device")
-            device = torch.device("cuda", device.index or 0)
+            index = torch.cuda.current_device() if device.index is None else device.index
+            device = torch.device("cuda", index)
         if triton and (reason := obstacle(device)):
             warnings.warn(f"{reason}: the prior runs in PyTorch", RuntimeWarning, stacklevel=2)
             triton = False
@@ -79,6 +86,25 @@ class DevicePrior:
             progress(loop.lockstep.count, loop.lockstep.count)
         return v_hats
 
+    def decode_zs(
+        self, streams: Sequence[bytes], sizes: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
+        """`IntegerPrior.decode_zs`, on the device where there are many, beside each other."""
+        if not self.triton or len(streams) < MANY:
+            return self.prior.decode_zs(streams, sizes)
+        tables = self.prior.z_tables
+        channels = len(tables.lows)
+        shapes = [(-(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), channels) for h, w in sizes]
+        starts = np.cumsum([0, *(hz * wz for hz, wz, _ in shapes)])
+        capacity = sum(map(len, streams))
+        reader = DeviceReader([1] * len(streams), capacity, tables, 0, starts, self.device)
+        reader.load(streams)
+        indices = torch.arange(channels, dtype=torch.int32, device=self.device)
+        with torch.cuda.device_of(indices):
+            values = reader.read(0, indices.repeat(int(starts[-1]), 1)).double().cpu().numpy()
+        reader.finish()
+        return [part.reshape(shape) for part, shape in zip(np.split(values, starts[1:-1]), shapes)]
+
     def hyper_sums(self, z_hat: np.ndarray, step: int, h: int, w: int) -> Tensor:
         """`IntegerPrior.hyper_sums` on the device: (h, w, hidden) float64."""
         x = torch.from_numpy(z_hat).double().to(self.device)
@@ -113,7 +139,7 @@ class DevicePrior:
         parameters, update = kernels if self.triton else references
         rows = [s.to(self.device).flatten(0, 1) for s in sums]
         all_sums = torch.cat(rows).contiguous()
-        u_hat = torch.zeros(lockstep.padded, M, dtype=torch.int16, device=self.device)
+        u_hat = torch.zeros(lockstep.padded, M, dtype=torch.int32, device=self.device)
         v_hat = torch.zeros(len(all_sums), M, dtype=torch.int32, device=self.device)
         with torch.cuda.device_of(u_hat):
             for step, cells in lockstep.steps():
@@ -151,13 +177,9 @@ class DevicePrior:
 def _grid(layer: DenseLayer, x: Tensor) -> Tensor:
     """`nic.integer.Layer.grid` of 3x3: (h, w, in) -> (h, w, out) float64, zeros beyond the border.
 
-    Products of matrices, not a convolution: those of GPU libraries may transform their inputs,
+    A product of matrices, not a convolution: those of GPU libraries may transform their inputs,
     which is not exact.
     """
-    h, w, channels = x.shape
-    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
-    acc = layer.bias.expand(h, w, -1)
-    for tap, weight in enumerate(layer.exact.split(channels)):
-        dy, dx = divmod(tap, 3)
-        acc = acc + padded[dy : dy + h, dx : dx + w] @ weight
-    return layer.finish(acc)
+    windows = F.pad(x, (0, 0, 1, 1, 1, 1)).unfold(0, 3, 1).unfold(1, 3, 1)
+    windows = windows.permute(0, 1, 3, 4, 2).flatten(2)
+    return layer.finish(windows @ layer.exact + layer.bias)

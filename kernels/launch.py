@@ -1,4 +1,4 @@
-"""What all launchers share: Triton where it is installed, and checks of their arguments.
+"""What all launchers share: Triton where it can be used, and checks of their arguments.
 
 Triton checks nothing by itself: a tensor of another dtype, layout or device than a kernel was
 written for gives wrong integers or a dead process, not an error.
@@ -11,14 +11,22 @@ from functools import cache
 import torch
 from torch import Tensor
 
+MIN_TRITON = (3, 6)
+"""Version of Triton from which the kernels are known to compile."""
+
+MIN_CAPABILITY = (8, 0)
+"""Compute capability from which the kernels are known to compile."""
+
 try:
     import triton
     import triton.language as tl
 except ImportError:
-    triton = tl = None
-
-MIN_CAPABILITY = (8, 0)
-"""Compute capability from which the kernels are known to compile."""
+    triton, _lack = None, "Triton is not installed (pip install nic[gpu])"
+else:
+    if tuple(map(int, triton.__version__.split(".")[:2])) < MIN_TRITON:
+        triton, _lack = None, f"Triton {triton.__version__} is too old for the kernels"
+if triton is None:
+    tl = None
 
 constexpr = tl.constexpr if triton else int
 """Marks a module's constant as usable in kernels."""
@@ -37,7 +45,7 @@ INTERPRETED = triton is not None and triton.knobs.runtime.interpret
 def obstacle(device: torch.device) -> str | None:
     """Why the Triton kernels cannot run on a device; None where they can."""
     if triton is None:
-        return "Triton is not installed (pip install nic[gpu])"
+        return _lack
     if INTERPRETED:
         return None
     if device.type != "cuda":
@@ -46,6 +54,24 @@ def obstacle(device: torch.device) -> str | None:
         return "this build of PyTorch is not for CUDA"
     if torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
         return f"{torch.cuda.get_device_name(device)} is older than compute capability 8.0"
+    return _failure(device)
+
+
+@jit()
+def _trial_kernel(out_ptr):
+    tl.store(out_ptr, 1)
+
+
+def _failure(device: torch.device) -> str | None:
+    """What keeps the least of kernels from running: no C compiler, a driver too old, ..."""
+    out = torch.zeros(1, dtype=torch.int32, device=device)
+    try:
+        with torch.cuda.device_of(out):
+            _trial_kernel[(1,)](out)
+        out.item()
+    except Exception as error:  # of as many kinds as there are causes
+        cause = (str(error).splitlines() or [""])[0]
+        return f"Triton fails here ({type(error).__name__}: {cause})"
     return None
 
 

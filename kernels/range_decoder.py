@@ -293,10 +293,9 @@ class DeviceReader:
     def finish(self) -> None:
         """FormatError unless every lane was sound and was used up exactly."""
         state = [self.errors.long(), self.codes, self.ranges, self.positions, self.ends]
-        state = torch.stack(state).cpu()
-        for g, pieces in enumerate(self.pieces):
-            for lane, piece in enumerate(pieces):
-                errors, code, range_, position, end = state[:, g, lane].tolist()
+        state = torch.stack(state, 2).tolist()
+        for grid, pieces in zip(state, self.pieces):
+            for (errors, code, range_, position, end), piece in zip(grid, pieces):
                 for flag, message in MESSAGES.items():
                     if errors & flag:
                         raise FormatError(message)

@@ -1,8 +1,9 @@
 """One step of the exact prior: entropy parameters of all positions that can be decoded together.
 
-Integers as in `nic.prior`; weights and activations int16, products and sums float64: each partial
-sum is an integer below 2**52 (`nic.integer.Layer` checks it), hence exact in any order. In float32,
-let alone the tensor cores' shortened one, it would not be.
+Integers as in `nic.prior`; products and sums float64: each partial sum is an integer below 2**52
+(`nic.integer.Layer` checks it), hence exact in any order. In float32, let alone the tensor cores'
+shortened one, it would not be. Weights and activations are of 16 bits but stand in int32: Triton
+before 3.9 does not compile float64 products of int16.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CONTEXT_SHIFT = LATENT_BITS + INVERSE_BITS - CONTEXT_BITS
 class DenseLayer:
     """A fixed-point layer as a matrix on a device; see `nic.integer.Layer`.
 
-    weight: (in, out) int16, a window's channels varying fastest; bias: (out,) float64 integers.
+    weight: (in, out) int32, a window's channels varying fastest; bias: (out,) float64 integers.
     """
 
     weight: Tensor
@@ -48,7 +49,7 @@ class DenseLayer:
     @staticmethod
     def of(layer: Layer, device: torch.device, skip: int = 0) -> DenseLayer:
         """`skip`: leave out so many inputs, the first ones."""
-        matrix = torch.from_numpy(layer.matrix()[skip:]).to(torch.int16)
+        matrix = torch.from_numpy(layer.matrix()[skip:]).int()
         bias = torch.from_numpy(layer.bias).double()
         return DenseLayer(
             matrix.contiguous().to(device), bias.to(device), layer.shift, layer.leaky, layer.limit
@@ -105,8 +106,8 @@ class Network:
 
 # With n positions, M = 320 channels, 192 context features and 384 hidden units, a step multiplies
 #     context 12 M x 192, then 192 x 384, 384 x 384, 384 x 2 M: 1.2 million multiply-adds each,
-# and moves, beside 2.4 MB of int16 weights (which a GPU's L2 cache keeps from step to step),
-#     per position 12 M int16 of u_hat, 384 float64 of sums, 2 M int32 of parameters: 13 kB.
+# and moves, beside 4.7 MB of int32 weights (which a GPU's L2 cache keeps from step to step),
+#     per position 12 M int32 of u_hat, 384 float64 of sums, 2 M int32 of parameters: 21 kB.
 # 16 positions, a whole step of a 768x512 image, are 37 MFLOP: under a microsecond's work, so that
 # launches and latency set the pace until dozens of images go together.
 
@@ -120,7 +121,7 @@ def parameters_reference(network: Network, cells: Tensor, sums: Tensor, u_hat: T
     """Entropy parameters of one step, on any device.
 
     cells: (4, n) int32, see `Lockstep`; sums: (positions, hidden) float64, what is known beforehand
-    of the first entropy layer's sums; u_hat: (padded, M) int16. Returns (2, n, M) int32: means in
+    of the first entropy layer's sums; u_hat: (padded, M) int32. Returns (2, n, M) int32: means in
     LATENT_BITS, then scale levels.
     """
     corner, width, latent, quality = cells.long()
@@ -148,13 +149,13 @@ def update_reference(
 ) -> None:
     """Write one step's decoded latents, and what later steps' windows see of them.
 
-    means, residuals: (n, M) int32; u_hat: (padded, M) int16; v_hat: (positions, M) int32.
+    means, residuals: (n, M) int32; u_hat: (padded, M) int32; v_hat: (positions, M) int32.
     """
     corner, width, latent, quality = cells.long()
     values = (residuals << LATENT_BITS) + means
     v_hat[latent] = values
     scaled = rounding_shift(values.long() * network.inverses[quality], CONTEXT_SHIFT)
-    u_hat[corner + 2 * width + 2] = scaled.clamp(-ACTIVATION_MAX, ACTIVATION_MAX).short()
+    u_hat[corner + 2 * width + 2] = scaled.clamp(-ACTIVATION_MAX, ACTIVATION_MAX).int()
 
 
 _CORNER, _WIDTH, _LATENT, _QUALITY = map(constexpr, (CORNER, WIDTH, LATENT, QUALITY))
@@ -234,7 +235,7 @@ def layer_kernel(
     else:
         row = slots.to(tl.int64)
 
-    # Products of int16 in float64, tap by tap: windows are five columns wide.
+    # Products of integers in float64, tap by tap: windows are five columns wide.
     for tap in range(TAPS):
         x_row = row
         if TAPS > 1:
@@ -299,7 +300,7 @@ def update_kernel(
     # The same without its gain, for the windows of later steps.
     inverse = tl.load(inverses_ptr + quality * M + channels, mask=valid, other=0)
     scaled = _rounding_shift(value.to(tl.int64) * inverse, _CONTEXT_SHIFT)
-    scaled = _clip(scaled, -_ACTIVATION_MAX, _ACTIVATION_MAX).to(tl.int16)
+    scaled = _clip(scaled, -_ACTIVATION_MAX, _ACTIVATION_MAX).to(tl.int32)
     tl.store(u_hat_ptr + (corner + 2 * width + 2) * M + channels, scaled, mask=valid)
 
 
@@ -313,13 +314,13 @@ def parameters(network: Network, cells: Tensor, sums: Tensor, u_hat: Tensor) -> 
     require(device)
     _check_cells(cells, device)
     first, *rest = network.entropy
-    check("u_hat", u_hat, torch.int16, (len(u_hat), network.M), device)
+    check("u_hat", u_hat, torch.int32, (len(u_hat), network.M), device)
     check("sums", sums, torch.float64, (len(sums), first.weight.shape[1]), device)
-    x = torch.empty(n, network.context.weight.shape[1], dtype=torch.int16, device=device)
+    x = torch.empty(n, network.context.weight.shape[1], dtype=torch.int32, device=device)
     if x.numel():  # a model without a context has no features of it
         _launch_layer(network.context, u_hat, x, cells, network.context.bias, taps=len(TAPS))
     for layer in network.entropy[:-1]:
-        out = torch.empty(n, layer.weight.shape[1], dtype=torch.int16, device=device)
+        out = torch.empty(n, layer.weight.shape[1], dtype=torch.int32, device=device)
         _launch_layer(layer, x, out, cells, sums if layer is first else layer.bias)
         x = out
     out = torch.empty(2, n, network.M, dtype=torch.int32, device=device)
@@ -337,7 +338,7 @@ def _launch_layer(
     modifiers: Tensor | None = None,
 ) -> None:
     inputs, outputs = layer.weight.shape
-    check("weight", layer.weight, torch.int16, (taps * x.shape[1], outputs), x.device)
+    check("weight", layer.weight, torch.int32, (taps * x.shape[1], outputs), x.device)
     count = cells.shape[1]
     programs = triton.cdiv(count, BLOCK_POSITIONS), triton.cdiv(outputs, BLOCK_OUT)
     layer_kernel[programs](
@@ -377,7 +378,7 @@ def update(
     _check_cells(cells, device)
     check("means", means, torch.int32, (n, M), device)
     check("residuals", residuals, torch.int32, (n, M), device)
-    check("u_hat", u_hat, torch.int16, (len(u_hat), M), device)
+    check("u_hat", u_hat, torch.int32, (len(u_hat), M), device)
     check("v_hat", v_hat, torch.int32, (len(v_hat), M), device)
     update_kernel[(n,)](
         cells,

@@ -11,7 +11,8 @@ Importing this module is cheap; NumPy, Pillow and PyTorch are loaded when first 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +72,16 @@ def encode(
     or a uint8 array (H, W, 3) RGB or (H, W) gray. What a .nic file cannot hold, such as 16 bits a
     channel, is lost with a `UserWarning`. quality: 0..100, 50 by default; strip: drop metadata,
     having turned the picture upright and its colours to sRGB; frame: which of several to take,
-    counted from 0; device: "cpu" or "cuda", where the shipped model is to run. `options` are those
-    of `nic.codec.encode`, such as `size`, `psnr` and `effort`.
+    counted from 0; device: "cpu", "cuda" or "auto", where the shipped model is to run: `auto` takes
+    a GPU where there is one and at least 16 megapixels to code. `options` are those of
+    `nic.codec.encode`, such as `size`, `psnr` and `effort`.
     Errors: InputError, LimitExceeded.
     """
     from nic import codec
 
     picture = _picture(image, strip, frame)
-    return codec.encode(picture, quality, **_on(device), **options)
+    chosen, _ = _on(device, [picture], _pixels)
+    return codec.encode(picture, quality, **chosen, **options)
 
 
 def encode_batch(
@@ -94,7 +97,8 @@ def encode_batch(
     from nic import codec
 
     pictures = (_picture(image, strip, None) for image in images)
-    return list(codec.encode_batch(pictures, quality, **_on(device), **options))
+    chosen, pictures = _on(device, pictures, _pixels)
+    return list(codec.encode_batch(pictures, quality, **chosen, **options))
 
 
 def decode(data: bytes, *, device: str = "cpu", **options: Any) -> Image.Image:
@@ -116,7 +120,8 @@ def decode_batch(
     """
     from nic import codec, images
 
-    results = codec.decode_batch(map(_bytes, files), **_on(device), **options)
+    chosen, files = _on(device, map(_bytes, files), _pixels_of_file)
+    results = codec.decode_batch(files, **chosen, **options)
     return [r if isinstance(r, NicError) else images.to_pil(r) for r in results]
 
 
@@ -146,14 +151,43 @@ def open(path: str | os.PathLike, *, device: str = "cpu", **options: Any) -> Ima
 def _image(data: bytes | Stored, device: str, options: dict[str, Any]) -> Image.Image:
     from nic import codec, images
 
-    return images.to_pil(codec.decode(data, **_on(device), **options))
+    chosen, _ = _on(device, [data], _pixels_of_file)
+    return images.to_pil(codec.decode(data, **chosen, **options))
 
 
-def _on(device: str) -> dict[str, Any]:
-    """The option that has the shipped model run elsewhere."""
+def _on(
+    device: str, work: Iterable[Any], pixels: Callable[[Any], int]
+) -> tuple[dict[str, Any], Iterable[Any]]:
+    """The option that has the shipped model run elsewhere, and the work, of which `auto` looks only
+    at as much as makes a GPU worthwhile."""
+    from nic.device import WORTHWHILE, choose
+
+    if device == "auto":
+        work, seen, total = iter(work), [], 0
+        while total < WORTHWHILE and (item := next(work, None)) is not None:
+            seen.append(item)
+            total += pixels(item)
+        device, work = choose(device, total), chain(seen, work)
+    if device == "cpu":
+        return {}, work
     from nic import models
 
-    return {} if device == "cpu" else {"model": models.load(device=device)}
+    return {"model": models.load(device=device)}, work
+
+
+def _pixels(picture: Picture) -> int:
+    return picture.width * picture.height
+
+
+def _pixels_of_file(data: bytes | Stored) -> int:
+    """0 of a file that is bad, of which decoding will tell."""
+    from nic import container
+
+    try:
+        header = container.read_header(data[: container.MAX_HEADER_SIZE])
+    except NicError:
+        return 0
+    return header.width * header.height
 
 
 def _picture(image: Any, strip: bool, frame: int | None) -> Picture:

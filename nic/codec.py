@@ -72,8 +72,7 @@ def encode(
         return files.file(step)
 
     data = found()
-    if lanes == "auto" and (enough := lanes_within(0.01 * len(data) / files.encoder.tiles)) > 1:
-        files.encoder.lanes = enough
+    if lanes == "auto" and files.divide(data):
         data = found()
     return data
 
@@ -86,7 +85,7 @@ def encode_batch(
     alpha_quality: float = 100.0,
     exact: bool = False,
     model: Model | None = None,
-    lanes: int = 1,
+    lanes: int | str = 1,
 ) -> Iterator[bytes]:
     """Encode pictures to .nic files, several at a time in lockstep; options as in `encode`.
 
@@ -98,15 +97,20 @@ def encode_batch(
     for picture in pictures:
         group.append(Files(picture, model, effort, _lanes(lanes), alpha_quality, exact))
         if sum(files.encoder.tiles for files in group) >= model.lockstep:
-            yield from _encode_files(group, step)
+            yield from _encode_files(group, step, lanes == "auto")
             group = []
-    yield from _encode_files(group, step)
+    yield from _encode_files(group, step, lanes == "auto")
 
 
-def _encode_files(group: Sequence[Files], step: int) -> Iterator[bytes]:
-    codes = code_tiles([files.encoder for files in group], step)
-    for files, own in zip(group, codes):
-        yield files.joined(step, own)
+def _encode_files(group: Sequence[Files], step: int, divide: bool) -> list[bytes]:
+    def coded() -> list[bytes]:
+        codes = code_tiles([files.encoder for files in group], step)
+        return [files.joined(step, own) for files, own in zip(group, codes)]
+
+    data = coded()
+    if divide and any([files.divide(whole) for files, whole in zip(group, data)]):
+        data = coded()
+    return data
 
 
 class Files:
@@ -142,6 +146,11 @@ class Files:
             report["latent_bits"] = sum(8 * len(code.latents) for code in codes)
             report["estimated_bits"] = sum(code.estimated_bits for code in codes)
         return self.joined(step, codes)
+
+    def divide(self, data: bytes) -> bool:
+        """Take from here on as many lanes as add less than 1 % to such a file; whether several."""
+        self.encoder.lanes = lanes_within(0.01 * len(data) / self.encoder.tiles)
+        return self.encoder.lanes > 1
 
     def psnr(self, data: bytes) -> float:
         """PSNR in dB of what can be seen of one of the files."""

@@ -14,7 +14,6 @@ from nic.errors import InputError, ModelMismatch, NicError
 from nic.models import Model
 from nic.picture import Picture
 from nic.prior import LATENT_BITS, Progress
-from nic.samples import grey_levels
 from nic.stored import Stored
 from nic.streams import decode_tiles
 from nic.tiles import Region, Tile
@@ -219,9 +218,9 @@ def _synthesise(
             continue
         window = tiles.widened(_latents_of(common), networks.reach, *grid)
         u_hat = (latents.v_hat[tiles.within(window, latents.region)] / gain).astype(np.float32)
-        x_hat = networks.synthesise(u_hat, s)
-        x_hat = x_hat[tiles.within(common, tiles.scaled(window, LATENT_STRIDE))]
-        pixels[tiles.within(common, area)] = grey_levels(x_hat, header.gray)
+        rendered = networks.render(u_hat, s, header.gray)
+        outer = tiles.scaled(window, LATENT_STRIDE)
+        pixels[tiles.within(common, area)] = rendered[tiles.within(common, outer)]
     return pixels
 
 

@@ -20,7 +20,7 @@ from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
 from nic.prior import LATENT_BITS, LatentCode, Progress
-from nic.samples import grey_levels, pad, samples
+from nic.samples import pad, samples
 from nic.streams import TileCode, hyper, in_groups, tile_code
 from nic.symbols import VALUE_MAX
 from nic.tiles import Region
@@ -126,12 +126,13 @@ class Encoder:
         v = latents.v[window].copy()
         v[tiles.within(region, window)] = code.v_hat * np.float32(2.0**-LATENT_BITS)
         u_hat = v / self.model.gain(step)
-        x_hat = self.model.networks.synthesise(u_hat, self.model.config.s(step))
+        gray = self.pixels.ndim == 2
+        rendered = self.model.networks.render(u_hat, self.model.config.s(step), gray)
         area, outer = (tiles.scaled(r, LATENT_STRIDE) for r in (region, window))
         original = self._pixels(window)[tiles.within(area, outer)]
         height, width = original.shape[:2]
-        x_hat = x_hat[tiles.within(area, outer)][:height, :width]
-        error = grey_levels(x_hat, original.ndim == 2).astype(np.float32) - original
+        rendered = rendered[tiles.within(area, outer)][:height, :width]
+        error = rendered.astype(np.float32) - original
         squared = float(np.square(error).sum(dtype=np.float64)) * height * width / error.size
         hyper_stream = self.model.prior.encode_z(latents.z_hat(region))
         bits = 8 * (len(code.stream) + len(hyper_stream))
@@ -150,7 +151,7 @@ class Encoder:
         `count` is called with the iterations done.
         """
         window, at = tiles.widened(region, self.model.networks.reach, *self.grid), hyper(region)
-        [code] = _code([(latents, region)], step, self)
+        [code] = _code([(latents, region, self.lanes)], step, self.model)
         least = self._cost(latents, step, region, code)
         best = latents.v[region].copy(), latents.z[at].copy()
         for refined in refiner.refine(
@@ -163,7 +164,7 @@ class Encoder:
             count,
         ):
             latents.v[region], latents.z[at] = refined
-            [code] = _code([(latents, region)], step, self)
+            [code] = _code([(latents, region, self.lanes)], step, self.model)
             cost = self._cost(latents, step, region, code)
             if cost < least:
                 least, best = cost, refined
@@ -185,26 +186,26 @@ def code_tiles(
     codes: list[list[TileCode]] = [[] for _ in encoders]
     model = encoders[0].model
     for at, share in in_groups([region for _, region in parts], model.lockstep, progress):
-        grids = [(latents[n], region) for n, region in parts[at]]
-        group = _code(grids, step, encoders[0], dead_zone, share)
+        grids = [(latents[n], region, encoders[n].lanes) for n, region in parts[at]]
+        group = _code(grids, step, model, dead_zone, share)
         for (n, region), code in zip(parts[at], group):
             codes[n].append(tile_code(latents[n].z_hat(region), code, model, estimate))
     return codes
 
 
 def _code(
-    grids: Sequence[tuple[Latents, Region]],
+    grids: Sequence[tuple[Latents, Region, int]],
     step: int,
-    encoder: Encoder,
+    model: Model,
     dead_zone: float = 0.0,
     progress: Progress | None = None,
 ) -> list[LatentCode]:
-    """Tiles coded in lockstep, with the encoder's model and number of lanes."""
-    return encoder.model.coder.encode_grids(
-        [latents.v[region] for latents, region in grids],
-        [latents.z_hat(region) for latents, region in grids],
+    """Tiles, each with its number of lanes, coded in lockstep."""
+    return model.coder.encode_grids(
+        [latents.v[region] for latents, region, _ in grids],
+        [latents.z_hat(region) for latents, region, _ in grids],
         [step] * len(grids),
-        encoder.lanes,
+        [lanes for *_, lanes in grids],
         dead_zone,
         progress,
     )

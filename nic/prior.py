@@ -214,16 +214,22 @@ class IntegerPrior:
         reader.finish()
         return values.reshape(hz, wz, channels).astype(np.float64)
 
+    def decode_zs(
+        self, streams: Sequence[bytes], sizes: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
+        """`decode_z` of several grids of (h, w) latents."""
+        return [self.decode_z(data, *size) for data, size in zip(streams, sizes, strict=True)]
+
     def encode_y(self, v: np.ndarray, z_hat: np.ndarray, step: int, lanes: int = 1) -> LatentCode:
         """(h, w, M) float latents times gain -> the latent stream and what it holds."""
-        return self.encode_grids([v], [z_hat], [step], lanes)[0]
+        return self.encode_grids([v], [z_hat], [step], [lanes])[0]
 
     def encode_grids(
         self,
         vs: Sequence[np.ndarray],
         z_hats: Sequence[np.ndarray],
         steps: Sequence[int],
-        lanes: int = 1,
+        lanes: Sequence[int],
         dead_zone: float = 0.0,
         progress: Progress | None = None,
         loop: SerialLoop | None = None,
@@ -233,7 +239,7 @@ class IntegerPrior:
         dead_zone: what rounding takes off residuals, in quantiser steps. `progress`, if given, is
         called with (steps done, steps in all). loop: what runs the networks, by default this prior.
         """
-        writers = [SymbolWriter(lanes) for _ in vs]
+        writers = [SymbolWriter(n) for n in lanes]
         residual_grids = [np.empty(v.shape, np.int32) for v in vs]
         level_grids = [np.empty(v.shape, np.uint8) for v in vs]
 

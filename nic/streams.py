@@ -74,7 +74,7 @@ def _decode_lockstep(
     steps = [tile.header.quality_step for tile in group]
     lanes = [tile.header.lanes for tile in group]
     try:
-        z_hats = [model.prior.decode_z(t.streams["H"], h, w) for t, (h, w) in zip(group, sizes)]
+        z_hats = model.coder.decode_zs([tile.streams["H"] for tile in group], sizes)
         v_hats = model.coder.decode_grids(latents, z_hats, steps, sizes, lanes, progress)
     except FormatError as error:
         raise FormatError(f"{group[0].name}: {error}") from error

@@ -326,6 +326,12 @@ class TestBatches:
         assert list(codec.encode_batch(self.PICTURES, 60, model=model, lanes=2)) == alone
         assert nic.encode_batch([p.pixels for p in self.PICTURES], 60, lanes=2) == alone
 
+    def test_lanes_auto_gives_the_same_bytes_too(self, model):
+        pictures = [Picture(picture(w, h)) for w, h in [(150, 100), (20, 20), (90, 90)]]
+        alone = [codec.encode(p, 80, model=model, lanes="auto") for p in pictures]
+        assert list(codec.encode_batch(pictures, 80, model=model, lanes="auto")) == alone
+        assert len({container.read(data)[0].lanes for data in alone}) > 1
+
     def test_decoding_takes_files_of_any_quality_and_lanes(self, model):
         files = [(FOLDER / f"{name}.nic").read_bytes() for name in VECTORS]
         for data, together in zip(files, codec.decode_batch(files, model=model), strict=True):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from vectors.make import picture
 
 import nic
@@ -44,12 +45,23 @@ def test_files_of_either_decode_on_the_other(model, on_device, quality, gray):
 
 @pytorch_only
 def test_whole_files_are_timed(on_device):
-    from kernels.bench import file_row
+    from kernels.bench import TorchModel, file_row
 
-    batch, milliseconds, rate = map(
-        float, file_row(on_device, codec.encode(Picture(picture(30, 20))), 2).split()
-    )
-    assert batch == 2 and rate == pytest.approx(1000 / milliseconds, rel=0.1)
+    row = file_row(TorchModel.of(on_device), codec.encode(Picture(picture(30, 20))), 2)
+    batch, latents, whole, rate = map(float, row.split())
+    assert batch == 2 and 0 < latents and rate == pytest.approx(1000 / whole, rel=0.1)
+
+
+@pytorch_only
+def test_equality_is_found_and_the_lack_of_it(model, on_device, tmp_path, monkeypatch):
+    from kernels import equality
+
+    Image.fromarray(picture(30, 20)).save(tmp_path / "a.png")
+    files, failed, levels = equality.compare([tmp_path / "a.png"], model, on_device)
+    assert (files, failed) == (6, []) and levels <= 1
+    other = replace(on_device, prior=replace(model.prior, gains=model.prior.gains + 999))
+    files, failed, _ = equality.compare([tmp_path / "a.png"], model, other)
+    assert files == 6 and "a.png at 20, made on the GPU" in failed[1]
 
 
 def test_auto_leaves_little_work_to_the_cpu(monkeypatch):
@@ -57,6 +69,25 @@ def test_auto_leaves_little_work_to_the_cpu(monkeypatch):
     assert device.choose("auto", 768 * 512) == "cpu"
     assert device.choose("auto", device.WORTHWHILE) == "cuda"
     assert device.choose("cuda", 1) == "cuda" and device.choose("cpu", 10**9) == "cpu"
+
+
+def test_auto_in_python_looks_at_as_much_work_as_it_needs(model, monkeypatch):
+    monkeypatch.setattr(device, "check_device", lambda name: None)
+    monkeypatch.setattr(device, "WORTHWHILE", 200)
+    chosen, pixels = [], picture(12, 9)
+
+    def load(path=None, device="cpu"):
+        chosen.append(device)
+        return model
+
+    monkeypatch.setattr(models, "load", load)
+    data = nic.encode(pixels, device="auto")
+    assert np.asarray(nic.decode(data, device="auto")).shape == pixels.shape
+    assert "cuda" not in chosen
+    assert nic.encode_batch(iter([pixels] * 4), device="auto") == [data] * 4
+    images = nic.decode_batch([b"bad", data, data], device="auto")
+    assert isinstance(images[0], nic.FormatError) and images[1] == images[2]
+    assert chosen.count("cuda") == 2
 
 
 def test_a_device_that_is_not_here_is_refused(monkeypatch):

@@ -118,7 +118,7 @@ def random_step(network, sizes, device, rng):
     hidden = network.entropy[0].weight.shape[1]
     positions = lockstep.cells.shape[1]
     sums = torch.from_numpy(rng.integers(-(2**29), 2**29, (positions, hidden))).double()
-    u_hat = torch.from_numpy(rng.integers(-32767, 32768, (lockstep.padded, network.M))).short()
+    u_hat = torch.from_numpy(rng.integers(-32767, 32768, (lockstep.padded, network.M))).int()
     return cells, sums.to(device), u_hat.to(device)
 
 
@@ -169,7 +169,7 @@ def test_update_equals_its_reference(device):
 
 @pytest.mark.parametrize("change,error", [
     (lambda cells, sums, u_hat: (cells, sums.float(), u_hat), TypeError),
-    (lambda cells, sums, u_hat: (cells, sums, u_hat.int()), TypeError),
+    (lambda cells, sums, u_hat: (cells, sums, u_hat.short()), TypeError),
     (lambda cells, sums, u_hat: (cells.long(), sums, u_hat), TypeError),
     (lambda cells, sums, u_hat: (cells, sums[:, 1:], u_hat), ValueError),
     (lambda cells, sums, u_hat: (cells, sums, u_hat[:, :8]), ValueError),
@@ -343,6 +343,39 @@ def test_kernels_import_without_triton():
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
 
 
+def test_an_old_triton_is_as_none():
+    program = (
+        "import sys, types\n"
+        "for name in ('triton', 'triton.language'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        "sys.modules['triton'].__version__ = '3.5.1'\n"
+        "sys.modules['triton'].language = sys.modules['triton.language']\n"
+        "import torch, kernels.bench, kernels.launch as launch\n"
+        "assert 'Triton 3.5.1 is too old' in launch.obstacle(torch.device('cpu'))\n"
+    )
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
+
+
+def test_a_triton_that_cannot_launch_says_why(monkeypatch):
+    def launcher(out):
+        raise RuntimeError("Failed to find C compiler.\nSet CC")
+
+    monkeypatch.setattr(launch, "_trial_kernel", {(1,): launcher})
+    assert launch._failure(CPU) == "Triton fails here (RuntimeError: Failed to find C compiler.)"
+
+
+def test_many_hyperlatents_beside_each_other_equal_the_cpu(prior, device):  # noqa: F811
+    sizes = [(5, 6), (1, 4), (3, 9)] * 3
+    z_hats = [latents(*size, seed=k)[1] for k, size in enumerate(sizes)]
+    streams = [prior.encode_z(z_hat) for z_hat in z_hats]
+    device_prior = DevicePrior(prior, device)
+    for z_hat, decoded in zip(z_hats, device_prior.decode_zs(streams, sizes), strict=True):
+        np.testing.assert_array_equal(decoded, z_hat)
+    with pytest.raises(FormatError):
+        device_prior.decode_zs([*streams[1:], streams[0] + b"\1\1"], [*sizes[1:], sizes[0]])
+
+
 def test_hyper_sums_equal_the_cpu(prior):  # noqa: F811
     device_prior = DevicePrior(prior, "cpu", triton=False)
     z_hat = latents(7, 9)[1]
@@ -420,14 +453,14 @@ def test_bench_says_that_it_needs_a_gpu(capsys):
 
 INT32, INT64 = "*i32", "*i64"
 LAYER = dict(
-    x_ptr="*i16", weight_ptr="*i16", sums_ptr="*fp64", cells_ptr=INT32, modifiers_ptr=INT32,
-    out_ptr="*i16", count="i32", cells_stride="i32",
+    x_ptr=INT32, weight_ptr=INT32, sums_ptr="*fp64", cells_ptr=INT32, modifiers_ptr=INT32,
+    out_ptr=INT32, count="i32", cells_stride="i32",
 )  # fmt: skip
 BLOCKS = dict(BLOCK_POSITIONS=16, BLOCK_IN=64, BLOCK_OUT=32)
 INNER = dict(BLOCKS, modifiers_ptr=None, HEAD=False, LIMIT=32767)
 UPDATE = dict.fromkeys(
-    ["cells_ptr", "inverses_ptr", "means_ptr", "residuals_ptr", "v_hat_ptr"], INT32
-) | dict(u_hat_ptr="*i16", cells_stride="i32")
+    ["cells_ptr", "inverses_ptr", "means_ptr", "residuals_ptr", "u_hat_ptr", "v_hat_ptr"], INT32
+) | dict(cells_stride="i32")
 DECODE = (
     dict.fromkeys(["ends_ptr", "codes_ptr", "ranges_ptr", "positions_ptr"], INT64)
     | dict.fromkeys(["errors_ptr", "lanes_ptr", "starts_ptr", "levels_ptr", "residuals_ptr"], INT32)
@@ -441,7 +474,7 @@ COMPILED = {
         INNER, IN=192, OUT=384, TAPS=1, OWN_SUMS=True, SHIFT=16, LEAKY=True)),
     "hidden": ("layer_kernel", LAYER, dict(
         INNER, IN=384, OUT=384, TAPS=1, OWN_SUMS=False, SHIFT=16, LEAKY=True)),
-    "head": ("layer_kernel", LAYER | dict(out_ptr=INT32), dict(
+    "head": ("layer_kernel", LAYER, dict(
         BLOCKS, IN=384, OUT=640, TAPS=1, OWN_SUMS=False, HEAD=True, SHIFT=13, LEAKY=False,
         LIMIT=2**18 - 1)),
     "update": ("update_kernel", UPDATE, dict(M=320, BLOCK=512)),
@@ -463,9 +496,16 @@ def test_kernels_compile_ahead_of_time(name, capability, tmp_path, monkeypatch):
     kernel_name, types, constants = COMPILED[name]
     kernel = getattr(wavefront, kernel_name, None) or getattr(range_decoder, kernel_name)
     signature = {n: "constexpr" if n in constants else types[n] for n in kernel.arg_names}
-    source = ASTSource(kernel, signature, constants)
+    # As for tensors where PyTorch puts them, which other loads are made for; cells are a slice.
+    attributes = {
+        (at,): [["tt.divisibility", 16]]
+        for at, n in enumerate(kernel.arg_names)
+        if signature[n].startswith("*") and n != "cells_ptr"
+    }
+    source = ASTSource(kernel, signature, constants, attributes)
     compiled = launch.triton.compile(source, target=GPUTarget("cuda", capability, 32))
     assert compiled.asm["cubin"]
+    assert compiled.metadata.shared < 48 * 1024  # what any program may have without asking
     if kernel_name == "layer_kernel":
         products = [line for line in compiled.asm["ptx"].splitlines() if "mma.sync" in line]
         assert products and all(".f64.f64.f64.f64" in line for line in products)

@@ -256,6 +256,12 @@ def test_settings_that_make_no_sense_are_refused(bad):
         TrainConfig(data="x", **bad)
 
 
+def test_a_gpu_that_is_not_here_is_refused(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("nic.device.driver_devices", lambda: 0)
+    with pytest.raises(InputError, match="no CUDA device here"):
+        train(dataclasses.replace(settings(pictures, tmp_path), device="cuda"))
+
+
 def test_files_that_are_no_checkpoint_of_this_model_are_refused(pictures, tmp_path):
     (tmp_path / "text.pt").write_text("garbage")
     torch.save({"model": 1}, tmp_path / "other.pt")

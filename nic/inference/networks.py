@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nic.config import LATENT_STRIDE, LEAKY_SLOPE, ModelConfig
+from nic.samples import grey_levels
 
 GATHER_BYTES = 2**23
 """A convolution's taps are gathered in pieces of about this size, which fit a CPU's cache."""
@@ -47,7 +48,7 @@ class Networks(ABC):
         h, w = x.shape[0] // LATENT_STRIDE, x.shape[1] // LATENT_STRIDE
         u = np.empty((h, w, self.config.M), np.float32)
         for core, window, inner in windows(h, w, self.window, self.reach):
-            u[core] = self.analyse_window(x[_pixels(window)], s)[inner]
+            u[core] = self.analyse_window(x[pixels_of(window)], s)[inner]
         return u
 
     def synthesise(self, u_hat: np.ndarray, s: float) -> np.ndarray:
@@ -55,8 +56,12 @@ class Networks(ABC):
         h, w, _ = u_hat.shape
         x_hat = np.empty((h * LATENT_STRIDE, w * LATENT_STRIDE, 3), np.float32)
         for core, window, inner in windows(h, w, self.window, self.reach):
-            x_hat[_pixels(core)] = self.synthesise_window(u_hat[window], s)[_pixels(inner)]
+            x_hat[pixels_of(core)] = self.synthesise_window(u_hat[window], s)[pixels_of(inner)]
         return x_hat
+
+    def render(self, u_hat: np.ndarray, s: float, gray: bool) -> np.ndarray:
+        """`synthesise` to pixels: uint8 (16 h, 16 w, 3) or, gray, (16 h, 16 w)."""
+        return grey_levels(self.synthesise(u_hat, s), gray)
 
     @abstractmethod
     def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
@@ -127,7 +132,7 @@ def _region(corner: Sequence[int], end: Sequence[int]) -> Region:
     return slice(corner[0], end[0]), slice(corner[1], end[1])
 
 
-def _pixels(region: Region) -> Region:
+def pixels_of(region: Region) -> Region:
     """A region of the latents' grid in pixels."""
     return tuple(slice(r.start * LATENT_STRIDE, r.stop * LATENT_STRIDE) for r in region)
 

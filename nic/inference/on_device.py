@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nic.config import ModelConfig
+from nic.config import LATENT_STRIDE, ModelConfig
 from nic.inference import make_networks
-from nic.inference.networks import Networks
+from nic.inference.networks import Networks, pixels_of, windows
 from nic.transforms import KINDS
 
 
@@ -36,8 +36,23 @@ class DeviceNetworks(Networks):
 
     def synthesise_window(self, u_hat: np.ndarray, s: float) -> np.ndarray:
         with _exact():
-            u_hat = self._grid(u_hat)
-            return _array(self.g_s(u_hat * self.scales, u_hat, self._quality(s)))
+            return _array(self._synthesised(u_hat, s))
+
+    def render(self, u_hat: np.ndarray, s: float, gray: bool) -> np.ndarray:
+        """As in `Networks`; rounded on the device, from which bytes come four times as fast."""
+        h, w, _ = u_hat.shape
+        shape = h * LATENT_STRIDE, w * LATENT_STRIDE
+        pixels = np.empty(shape if gray else (*shape, 3), np.uint8)
+        for core, window, inner in windows(h, w, self.window, self.reach):
+            with _exact():
+                x_hat = self._synthesised(u_hat[window], s)[0].permute(1, 2, 0)[pixels_of(inner)]
+                levels = (x_hat.mean(2) if gray else x_hat).add(0.5).mul(255).round().clamp(0, 255)
+                pixels[pixels_of(core)] = levels.byte().contiguous().cpu().numpy()
+        return pixels
+
+    def _synthesised(self, u_hat: np.ndarray, s: float) -> Tensor:
+        u_hat = self._grid(u_hat)
+        return self.g_s(u_hat * self.scales, u_hat, self._quality(s))
 
     def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
         with _exact():
@@ -56,7 +71,7 @@ class _exact(torch.inference_mode):
     """Inference whose products keep all 24 bits: cuDNN's convolutions would by default take ten."""
 
     def __enter__(self):
-        self.flags = torch.backends.cudnn.flags(allow_tf32=False)
+        self.flags = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         self.flags.__enter__()
         return super().__enter__()
 

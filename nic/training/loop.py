@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from nic import images, models
 from nic.config import CONFIGS, ModelConfig
+from nic.device import check_device
 from nic.errors import InputError
 from nic.models import Model
 from nic.precision import fast_dtype
@@ -212,6 +213,8 @@ def launch(config: TrainConfig) -> None:
     if config.processes == 1:
         train(config)
         return
+    if _device(config).type == "cuda" and torch.cuda.device_count() < config.processes:
+        raise InputError(f"{config.processes} processes, but {torch.cuda.device_count()} GPUs")
     # What is wrong with the data is said here, and the images are decoded once.
     CropDataset(Path(config.data), config.folder / "cache", config.crop)
     _evaluation_pictures(config)
@@ -239,6 +242,8 @@ def _worker(rank: int, config: TrainConfig, port: int) -> None:
 
 
 def _device(config: TrainConfig) -> torch.device:
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """InputError where the one asked for is not here."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(config.device)
+    return torch.device(config.device)
