@@ -1,7 +1,7 @@
 """A batch on this machine: worker processes, each with the model and one thread.
 
-Every worker has a pipe of its own, so that one killed by the system takes no other file with it, and
-there is no thread whose failing would leave the batch waiting.
+Every worker has a pipe of its own, so that one killed by the system takes no other file with it. A
+pool's threads can fail where memory is short, and leave everybody waiting.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _work(connection: Connection, options: Options, convert: Callable) -> None:
     try:
         model = _begin(options)
     except MemoryError:
-        sys.exit(1)  # which says it all
+        sys.exit(1)  # the row will say so, and no traceback is wanted
     with suppress(EOFError):
         while True:
             connection.send(convert(connection.recv(), options, model))
