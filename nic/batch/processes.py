@@ -70,6 +70,7 @@ def _share(tasks: Iterator[Task], options: Options, jobs: int, lost: list[Task])
                     row = connection.recv()
                 except (EOFError, OSError):
                     lost.append(task)
+                    connection.close()
                 else:
                     idle.append(worker)
                     yield row
