@@ -598,6 +598,14 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _replace_closed_streams() -> None:
+    """To read data from a closed stream or write any to it is an error; messages go nowhere, and
+    above all not into a file that was opened in the stream's place."""
+    sys.stdin = sys.stdin or open(os.devnull, "w")
+    sys.stdout = sys.stdout or open(os.devnull)
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+
+
 def _run(argv: list[str] | None) -> int:
     try:
         args = make_parser().parse_args(argv)
@@ -616,6 +624,7 @@ def _run(argv: list[str] | None) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns its exit code, after one line on standard error if not 0."""
+    _replace_closed_streams()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(argv)

@@ -66,7 +66,9 @@ def check_output(name: str, source: str, overwrite: bool) -> None:
 def write(name: str, data: bytes, overwrite: bool) -> None:
     """`write_atomic`, or write to standard output, whose errors are left as they are."""
     if name == STREAM:
-        sys.stdout.buffer.write(data)
+        rest = memoryview(data)
+        while rest:  # where Python does not buffer, a write may take only a part
+            rest = rest[sys.stdout.buffer.write(rest) :]
     else:
         write_atomic(name, data, overwrite)
 

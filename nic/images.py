@@ -130,12 +130,12 @@ def from_pil(
         if image.mode in PIXEL_MODES and ";16" in str(getattr(image, "tile", "")):
             notes.append("16-bit samples reduced to 8 bits")
         image.load()
-    metadata = _metadata(image, notes)
-    # Lab is absolute: a profile beside it is not of its samples.
-    icc = image.info.get("icc_profile") if image.mode != "LAB" else None
-    image = (_simplify if image.mode in PIXEL_MODES else _reduce_depth)(image, notes)
-    if image.mode == "CMYK":
-        image, icc = _from_cmyk(image, icc, notes), None
+        metadata = _metadata(image, notes)
+        # Lab is absolute: a profile beside it is not of its samples.
+        icc = image.info.get("icc_profile") if image.mode != "LAB" else None
+        image = (_simplify if image.mode in PIXEL_MODES else _reduce_depth)(image, notes)
+        if image.mode == "CMYK":
+            image, icc = _from_cmyk(image, icc, notes), None
     samples = np.array(image)
     alpha = None
     if image.mode in ("LA", "RGBA"):
@@ -170,7 +170,7 @@ def _reading() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise LimitExceeded("more pixels than a .nic file can hold") from error
     except Exception as error:
-        raise InputError(f"unreadable image: {error}") from error
+        raise InputError(f"unreadable image: {str(error) or type(error).__name__}") from error
 
 
 def _choose_frame(image: Image.Image, frame: int | None, notes: list[str]) -> None:
@@ -326,6 +326,7 @@ def _parsed_exif(data: bytes) -> Image.Exif:
     exif = Image.Exif()
     try:
         exif.load(data)
+        exif.tobytes()  # values are parsed, and refused, no sooner than that
     except Exception:  # whatever a broken block makes the parser raise
         warnings.warn("unreadable EXIF dropped", stacklevel=2)
         return Image.Exif()

@@ -102,7 +102,7 @@ def read(path: Path) -> Model:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        tensors = safetensors.numpy.load(data)
+        tensors = _load_tensors(data)
         # A safetensors file: length of a JSON header, header, tensors.
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         fields = json.loads(header["__metadata__"]["config"])
@@ -111,12 +111,20 @@ def read(path: Path) -> Model:
         prior = prior_from_tensors(tensors)
         floats = {k: v for k, v in tensors.items() if not k.startswith("prior.")}
         _check_layers(config, prior)
+        if unknown := tensors.keys() - floats.keys() - prior_to_tensors(prior).keys():
+            raise ValueError(f"unknown tensor {min(unknown)}")
         check_tensors(config, floats)
     except safetensors.SafetensorError as error:
         raise InputError(f"{path}: not a weight file") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a sound weight file of nic ({error})") from error
     return Model(config, fingerprint(data), floats, prior)
+
+
+def _load_tensors(data: bytes) -> dict[str, np.ndarray]:
+    # safetensors panics where memory is short, and copies what it loads: this raises a MemoryError.
+    np.empty(len(data), np.uint8)
+    return safetensors.numpy.load(data)
 
 
 def fingerprint(data: bytes) -> bytes:
@@ -162,6 +170,8 @@ def _integers(tensors: dict[str, np.ndarray], name: str) -> list[int]:
 
 def _tensors_layer(name: str, tensors: dict[str, np.ndarray]) -> Layer:
     shift, leaky, limit = _integers(tensors, f"{name}.settings")
+    if leaky not in (0, 1):
+        raise ValueError(f"tensor {name}.settings of unknown meaning")
     return Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"], shift, bool(leaky), limit)
 
 

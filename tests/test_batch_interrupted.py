@@ -180,7 +180,7 @@ def test_a_killed_worker_costs_no_file(source, model):
 
 def test_a_file_that_kills_every_worker_fails_alone(source, model, monkeypatch):
     tasks, options = tasks_and_options(source, 3)
-    monkeypatch.setattr(processes, "_convert", deadly)
+    monkeypatch.setattr(processes, "convert", deadly)
     got = {row.output: row for row in processes.results(iter(tasks), options, jobs=1)}
     assert got["01.nic"].error and got["01.nic"].status == "started"
     assert got["00.nic"].error is got["02.nic"].error is None
@@ -195,11 +195,11 @@ def test_a_second_attempt_finds_what_the_first_wrote(source, model):
     assert "exists already" in work.convert(task, options, model).error
 
 
-def deadly(task: Task) -> Row:
+def deadly(task: Task, *args) -> Row:
     """In a worker: one file is its end."""
     if task.output == "01.nic":
         os.kill(os.getpid(), signal.SIGKILL)
-    return work.convert(task, processes._options, processes._model)
+    return work.convert(task, *args)
 
 
 def test_ray_goes_on_when_workers_are_killed(source, model, monkeypatch):

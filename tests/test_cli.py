@@ -57,8 +57,8 @@ def read(path: str) -> np.ndarray:
 
 def start(*argv: str, script: str = "tests/lossless_codec.py", **options) -> subprocess.Popen:
     """The command in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    environment.pop("PYTHONUNBUFFERED", None)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    environment |= options.pop("env", {})
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
     command = [sys.executable, str(ROOT / script), *argv]
     return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **options)

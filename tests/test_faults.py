@@ -41,6 +41,35 @@ def test_full_disk(coded, argv):
     assert os.listdir() == ["photo.nic"]
 
 
+def test_full_disk_behind_unbuffered_standard_output(coded):
+    options = {"env": {"PYTHONUNBUFFERED": "1"}, "preexec_fn": limited(resource.RLIMIT_FSIZE, 100)}
+    with open("photo.png", "wb") as file:
+        process = start("decode", "photo.nic", "-o", "-", stdout=file, **options)
+        _, err = process.communicate()
+    assert process.returncode == 8 and err.count(b"\n") == 1 and b"standard output" in err
+
+
+@pytest.mark.parametrize(
+    "argv, closed, code",
+    [
+        (["decode", "photo.nic", "-o", "-"], 1, 8),
+        (["info", "photo.nic"], 1, 8),
+        (["decode", "-", "-o", "photo.png"], 0, 2),
+    ],
+)
+def test_closed_standard_streams(coded, argv, closed, code):
+    process = start(*argv, preexec_fn=lambda: os.close(closed))
+    _, err = process.communicate()
+    assert process.returncode == code and err.count(b"\n") == 1 and b"internal" not in err
+    assert os.listdir() == ["photo.nic"]
+
+
+def test_messages_stay_out_of_the_data_where_standard_error_is_closed(coded):
+    whole, _ = start("decode", "photo.nic", "-o", "-").communicate()
+    process = start("decode", "photo.nic", "-o", "-", preexec_fn=lambda: os.close(2))
+    assert process.communicate()[0] == whole and process.returncode == 0
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_decode_leaves_nothing(coded, number, code):
     process = start("decode", "photo.nic", env={"SLOW": "write"})
@@ -102,3 +131,18 @@ def test_too_little_memory(model, tmp_path, monkeypatch):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and err == b"nic: out of memory\n"
     assert os.listdir() == ["large.png"]
+
+
+@pytest.mark.parametrize("mebibytes", [150, 200, 250, 300])
+def test_a_batch_with_too_little_memory_comes_to_its_end(model, tmp_path, monkeypatch, mebibytes):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for name in "ab":
+        shutil.copy(VECTOR, f"in/{name}.nic")
+    limit = limited(resource.RLIMIT_AS, mebibytes * 2**20)
+    process = start("batch", "in", "out", "--decode", script="cli.py", preexec_fn=limit)
+    process.communicate(timeout=120)
+    assert process.returncode in (0, 1, 9)
+    assert not list(tmp_path.rglob("*.partial"))
+    for path in Path("out").glob("*.png"):
+        assert Image.open(path).size == (100, 70)

@@ -5,6 +5,8 @@ A few hundred mutations here, and as many as there is time for by `make fuzz`.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -14,9 +16,11 @@ from fuzz import seeds, targets
 from fuzz.repair import repaired
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
-from nic import codec, container, tiles
-from nic.errors import FormatError, LimitExceeded
+from nic import codec, container, images, tiles
+from nic.appearance import stripped
+from nic.errors import FormatError, LimitExceeded, NicError
 from nic.picture import Picture
 
 GOLDEN = {name: data for name, data in seeds.golden_files() if not name.startswith("tiles")}
@@ -51,6 +55,37 @@ def test_edited_files(model, target, name, edits):
 @given(name=st.sampled_from(sorted(GOLDEN)), edits=edits)
 def test_edited_files_on_the_command_line(model, name, edits):
     targets.run_commands(edited(GOLDEN[name], edits))
+
+
+def exif() -> bytes:
+    """A block of every kind: numbers, texts, a fraction, data on camera and place."""
+    block = Image.Exif()
+    block[ExifTags.Base.Orientation] = 6
+    block[ExifTags.Base.Model] = "camera"
+    block.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] = 0.01
+    block.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (1.0, 2.0, 3.0)
+    return block.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format", sorted(images.METADATA_FORMATS))
+@settings(max_examples=60)
+@given(edits=edits)
+def test_edited_exif_is_written_or_dropped(format, edits):
+    picture = Picture(np.zeros((3, 5, 3), np.uint8), exif=edited(exif(), edits))
+    assert images.to_bytes(picture, format) and stripped(picture)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format", ["GIF", "ICNS", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP"])
+@settings(max_examples=60)
+@given(edits=edits, strip=st.booleans())
+def test_edited_images(format, edits, strip):
+    file = io.BytesIO()
+    pixels = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
+    Image.fromarray(pixels).save(file, format, exif=exif())
+    with contextlib.suppress(NicError):
+        images.load(io.BytesIO(edited(file.getvalue(), edits)), strip=strip)
 
 
 def crafted(side: int, hyper: int, fingerprint: bytes) -> bytes:

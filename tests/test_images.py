@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import struct
 import os
 import stat
 import struct
@@ -317,6 +318,14 @@ def test_broken_exif_does_not_stop_the_picture(photo):
     assert np.array_equal(load(file)[0], photo)
 
 
+def test_a_palette_that_is_missing_is_an_error():
+    # As in a broken ICNS.
+    image = Image.new("P", (2, 2))
+    image.palette = None
+    with pytest.raises(InputError, match="unreadable image"):
+        images.from_pil(image)
+
+
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_animations_and_pages_are_refused(photo, format):
     frames = [Image.fromarray(np.roll(photo, i, axis=1)) for i in range(3)]
@@ -460,6 +469,16 @@ def test_metadata_is_written(photo, format):
 def test_orientation_survives_for_viewers(photo, format):
     data = images.to_bytes(Picture(photo, exif=block(6).removeprefix(b"Exif\0\0")), format)
     assert load(io.BytesIO(data))[0].shape == (56, 40, 3)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.filterwarnings("ignore:unreadable EXIF dropped")
+def test_exif_that_cannot_be_written_does_not_stop_the_picture(photo, format):
+    # A pointer to GPS data, whose version is a text: Pillow reads it, and trips writing it.
+    gps = struct.pack(">HHHI4sI", 1, 0, 2, 3, b"abc", 0)
+    exif = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x8825, 4, 1, 26, 0) + gps
+    data = images.to_bytes(Picture(photo, exif=exif), format)
+    assert Image.open(io.BytesIO(data)).size == (56, 40)
 
 
 def test_formats_without_metadata_get_the_picture_as_seen(photo):

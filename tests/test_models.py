@@ -134,6 +134,8 @@ def test_tensors_that_are_not_the_configurations_are_refused(weights, tmp_path):
             lambda t: None,
             lambda t: t[:-1],
             lambda t: t * np.float16(np.nan),
+            lambda t: t.astype(np.float64),
+            lambda t: t > 0,
         ):
             with pytest.raises(InputError, match=name):
                 models.read(altered(weights, tmp_path, **{name: change}))
@@ -144,6 +146,7 @@ def test_tensors_that_are_not_the_configurations_are_refused(weights, tmp_path):
     [
         ("hyper.0.bias", lambda t: t * 0 + np.iinfo(t.dtype).min),  # whose magnitude is no int64
         ("context.settings", lambda t: t + np.float32(0.5)),
+        ("context.settings", lambda t: t + np.array([0, 2, 0], t.dtype)),
         ("skip_below", lambda t: t + np.float32(np.inf)),
         ("z_tables.cdfs", lambda t: np.where(t % 65536, np.float32(np.nan), t)),
         ("z_tables.cdfs", lambda t: t[::-1].astype(np.uint32)),
@@ -157,6 +160,16 @@ def test_tensors_that_are_not_the_configurations_are_refused(weights, tmp_path):
 def test_a_prior_that_is_not_exact_is_refused(weights, tmp_path, tensor, change):
     with pytest.raises(InputError, match="altered.safetensors: not a sound weight file"):
         models.read(altered(weights, tmp_path, **{f"prior.{tensor}": change}))
+
+
+def test_a_tensor_that_nothing_reads_is_refused(weights, tmp_path):
+    data = weights.read_bytes()
+    tensors = safetensors.numpy.load(data) | {"prior.more": np.zeros(1, np.int32)}
+    config = {"config": json.dumps(dataclasses.asdict(models.read(weights).config))}
+    path = tmp_path / "more.safetensors"
+    safetensors.numpy.save_file(tensors, path, config)
+    with pytest.raises(InputError, match="unknown tensor prior.more"):
+        models.read(path)
 
 
 def test_weights_that_give_no_finite_latents_are_an_error(weights, tmp_path):

@@ -1,6 +1,7 @@
 """A batch on this machine: worker processes, each with the model and one thread.
 
-Every worker is a pool of its own, so that one killed by the system takes no other file with it.
+Every worker has a pipe of its own, so that one killed by the system takes no other file with it. A
+pool's threads can fail where memory is short, and leave everybody waiting.
 """
 
 from __future__ import annotations
@@ -8,22 +9,28 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, NamedTuple
 
 from nic.batch.manifest import Row
 from nic.batch.work import Options, Task, convert
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from nic.models import Model
 
-_options: Options
-_model: Model
-"""In a worker: what it works by."""
+
+class Worker(NamedTuple):
+    """A process that converts one task after the other."""
+
+    process: BaseProcess
+    connection: Connection
+    """Takes tasks and gives rows; it ends where the process does."""
 
 
 def results(tasks: Iterator[Task], options: Options, jobs: int) -> Iterator[Row]:
@@ -41,50 +48,49 @@ def results(tasks: Iterator[Task], options: Options, jobs: int) -> Iterator[Row]
 
 def _share(tasks: Iterator[Task], options: Options, jobs: int, lost: list[Task]) -> Iterator[Row]:
     """Rows of the tasks, but for those whose worker was killed: they go to `lost`."""
-    others = multiprocessing.active_children()
-    idle = [_worker(options) for _ in range(jobs)]
-    running: dict[Future, tuple[ProcessPoolExecutor, Task]] = {}
+    started: list[Worker] = []
+    idle: list[Worker] = []
+    running: dict[Connection, tuple[Worker, Task]] = {}
     try:
         while True:
             with _uninterrupted():
-                for worker, task in zip(tuple(idle), tasks):
-                    idle.remove(worker)
-                    future, worker = _submit(worker, task, options)
-                    running[future] = worker, task
+                for _, task in zip(range(jobs - len(running)), tasks):
+                    if not idle:
+                        started.append(_start(options))
+                        idle.append(started[-1])
+                    worker = idle.pop()
+                    running[worker.connection] = worker, task
+                    with suppress(OSError):  # killed while idle: its pipe has ended
+                        worker.connection.send(task)
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                worker, task = running.pop(future)
-                if isinstance(future.exception(), BrokenProcessPool):
+            for connection in wait(list(running)):
+                worker, task = running.pop(connection)
+                try:
+                    row = connection.recv()
+                except (EOFError, OSError):
                     lost.append(task)
-                    idle.append(_worker(options))
+                    connection.close()
                 else:
                     idle.append(worker)
-                    yield future.result()
+                    yield row
     except BaseException:
-        for child in set(multiprocessing.active_children()).difference(others):
-            child.kill()
+        for worker in started:
+            worker.process.kill()
         raise
     finally:
-        for worker in [*idle, *(worker for worker, _ in running.values())]:
-            worker.shutdown()
+        for worker in started:
+            worker.connection.close()
+            worker.process.join()
 
 
-def _worker(options: Options) -> ProcessPoolExecutor:
-    """A pool of one process, which starts at the first task."""
+def _start(options: Options) -> Worker:
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, spawn, initializer=_begin, initargs=(options,))
-
-
-def _submit(
-    worker: ProcessPoolExecutor, task: Task, options: Options
-) -> tuple[Future, ProcessPoolExecutor]:
-    """A task's future and the worker that has it: another one, if this was killed while idle."""
-    try:
-        return worker.submit(_convert, task), worker
-    except BrokenProcessPool:
-        worker = _worker(options)
-        return worker.submit(_convert, task), worker
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_work, args=(theirs, options, convert), daemon=True)
+    process.start()
+    theirs.close()
+    return Worker(process, ours)
 
 
 @contextmanager
@@ -97,23 +103,30 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(options: Options) -> None:
+def _work(connection: Connection, options: Options, convert: Callable) -> None:
+    """In a worker: tasks -> rows, until the pipe ends."""
+    try:
+        model = _begin(options)
+    except MemoryError:
+        sys.exit(1)  # the row will say so, and no traceback is wanted
+    with suppress(EOFError):
+        while True:
+            connection.send(convert(connection.recv(), options, model))
+
+
+def _begin(options: Options) -> Model:
     """In a worker: load the model, and arrange for the end."""
-    global _options, _model
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from threadpoolctl import threadpool_limits
 
     from nic import models
 
-    _options, _model = options, models.load(options.weights, options.device)
+    model = models.load(options.weights, options.device)
     threadpool_limits(1, "blas")
+    return model
 
 
 def _end_with_parent() -> None:
-    # A pool's process would wait for ever for the next task of a parent that was killed.
+    # A parent that was killed takes no row; nor is anything to be written after its end.
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def _convert(task: Task) -> Row:
-    return convert(task, _options, _model)

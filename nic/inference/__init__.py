@@ -25,10 +25,11 @@ def make_networks(config: ModelConfig, tensors: dict[str, np.ndarray]) -> Networ
 
 
 def check_tensors(config: ModelConfig, tensors: dict[str, np.ndarray]) -> None:
-    """ValueError unless `tensors` are just the arrays that the configuration's networks need."""
+    """ValueError unless `tensors` are just the arrays that the configuration's networks need:
+    float16, so that none overflows in float32."""
     expected = transform_tensors(config)
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors or name not in expected or tensors[name].shape != expected[name]:
             raise ValueError(f"tensor {name} is missing, unknown or of another shape")
-        if not np.isfinite(tensors[name]).all():
-            raise ValueError(f"tensor {name} holds numbers that are not finite")
+        if tensors[name].dtype != np.float16 or not np.isfinite(tensors[name]).all():
+            raise ValueError(f"tensor {name} holds other numbers than finite ones of float16")
