@@ -30,6 +30,9 @@ PIXEL_MODES = {
 }
 """Pillow's modes of up to 8 bits -> the one of L, LA, RGB, RGBA and CMYK that holds them."""
 
+SAMPLE_FACTORS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+"""Raw modes of a PNG -> what Pillow multiplies samples by, but not the one that is transparent."""
+
 AUXILIARY_FRAMES = {"MPO", "PSD"}
 """Formats whose first frame is the picture; the others are previews, depth maps or layers."""
 
@@ -109,11 +112,27 @@ def _load(
             with warnings.catch_warnings():
                 # nic has a limit of its own, below the one at which Pillow refuses.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(seekable)
+                image = _open(seekable)
         with image:
             return from_pil(image, strip=strip, frame=frame)
     except NicError as error:
         raise type(error)(f"{name}: {error}") from error
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """`Image.open`, but of a PNG every checksum is compared and the transparent colour is right."""
+    start = file.tell()
+    image = Image.open(file)
+    if image.format != "PNG" or not image.tile:
+        return image
+    image.verify()  # after which it cannot be loaded any more
+    file.seek(start)
+    image = Image.open(file)
+    factor, colour = SAMPLE_FACTORS.get(image.tile[0].args), image.info.get("transparency")
+    if factor and colour is not None:
+        scaled = [int(value * factor) for value in np.atleast_1d(colour)]
+        image.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
+    return image
 
 
 def from_pil(

@@ -448,6 +448,12 @@ def test_transparency_and_metadata_come_through_or_keep_the_source(source, here,
     assert back.getexif()[271] == "maker" and tree(Path("out")) == set()
 
 
+def test_an_opaque_alpha_channel_is_as_good_as_none(source, here):
+    Image.new("RGBA", (24, 24), (90, 80, 70, 255)).save(source / "a.png")
+    batch("in", "out", "--delete-source")
+    assert tree(source) == set()
+
+
 def test_a_damaged_output_keeps_its_source(source, here, monkeypatch):
     save(source / "a.png")
     batch("in", "out")

@@ -226,11 +226,20 @@ document.title = JSON.stringify(seen);
 """
 
 
+OFFLINE = [
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Options without which Chromium itself calls home."""
+
+
 def in_browser(folder, text: str, *options: str) -> dict:
     """What SCRIPT saw at the end of the page."""
     (folder / "driven.html").write_text(text.replace("</body>", SCRIPT + "</body>"))
     base = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,800"]
-    command = [*base, f"--user-data-dir={folder / 'profile'}", *options, "--dump-dom"]
+    command = [*base, *OFFLINE, f"--user-data-dir={folder / 'profile'}", *options, "--dump-dom"]
     run = subprocess.run(
         [*command, (folder / "driven.html").as_uri()], capture_output=True, text=True, timeout=120
     )

@@ -99,6 +99,19 @@ def test_transparent_colour_of_png(mode):
     assert mode != "L" or picture.pixels[0, 1] == 1
 
 
+@pytest.mark.parametrize(
+    "bits, colour, row, key",
+    [
+        (2, 0, b"\xe0", b"\0\2"),
+        (4, 0, b"\xf7", b"\0\7"),
+        (16, 2, b"opaque" + b"secret", b"secret"),
+    ],
+)
+def test_transparent_colour_of_other_depths(bits, colour, row, key):
+    picture, _ = images.load(png(bits, colour, 2, b"\0" + row, key=key))
+    assert picture.alpha.tolist() == [[255, 0]]
+
+
 def test_palette_of_many_opacities():
     image = Image.new("P", (3, 1))
     image.putpalette([1, 2, 3, 4, 5, 6, 7, 8, 9])
@@ -150,14 +163,17 @@ def test_32_bit_integers_beyond_16_bits_are_stretched():
     assert pixels[0, 0] == 0 and pixels[0, 2] == 255 and "-10 to 70000" in notes[0]
 
 
-def png(bits: int, colour: int, width: int, rows: bytes, interlaced: bool = False) -> io.BytesIO:
+def png(
+    bits: int, colour: int, width: int, rows: bytes, interlaced: bool = False, key: bytes = b""
+) -> io.BytesIO:
     """A PNG of kinds that Pillow reads but does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, interlaced)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", compress(rows)) + chunk(b"IEND", b"")
+    chunks = chunk(b"IHDR", header) + (chunk(b"tRNS", key) if key else b"")
+    chunks += chunk(b"IDAT", compress(rows)) + chunk(b"IEND", b"")
     return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunks)
 
 
@@ -166,6 +182,13 @@ def test_16_bit_colour_is_noted():
     pixels, notes = load(png(16, 2, 2, rows))
     assert pixels.tolist() == [[[0, 1, 2], [255, 0, 1]]]
     assert notes == ["16-bit samples reduced to 8 bits"]
+
+
+def test_png_with_a_wrong_checksum_is_refused():
+    data = bytearray(png(8, 0, 2, b"\0\1\2").getvalue())
+    data[data.index(b"IEND") - 5] ^= 1  # the last byte of IDAT's
+    with pytest.raises(InputError, match="checksum"):
+        images.load(io.BytesIO(data))
 
 
 @pytest.mark.parametrize("colour, samples", [(4, 2), (6, 4)])

@@ -73,7 +73,7 @@ def _cluster(address: str | None, jobs: int | None) -> Iterator[None]:
     own = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
     try:
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a node that does not start in time makes Ray raise just that
         raise InputError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     signal.signal(signal.SIGTERM, on_terminate)  # Ray puts a handler of its own there
     try:

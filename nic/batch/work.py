@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nic.alpha import OPAQUE
 from nic.batch import storage
 from nic.batch.manifest import DONE, FAILED, LARGER, STARTED, Row
 from nic.batch.storage import File
@@ -188,9 +189,14 @@ def _difference(source: bytes, task: Task, options: Options, model: Model) -> st
         values = {(getattr(p, kind) or b"").removeprefix(EXIF_PREFIX) for p in (picture, back)}
         if len(values) > 1:
             return f"{kind} metadata not as it was"
-    if (back.alpha is None) != (picture.alpha is None):
+    if _shows_through(back) != _shows_through(picture):
         return "transparency not as it was"
     likeness = visible_psnr(picture, back)
-    if picture.alpha is not None:
+    if _shows_through(picture):
         likeness = min(likeness, psnr(picture.alpha, back.alpha))
     return f"PSNR of only {likeness:.1f} dB" if likeness < SANE_PSNR else None
+
+
+def _shows_through(picture: Picture) -> bool:
+    """Whether any pixel does: an alpha channel that is opaque all over is as good as none."""
+    return picture.alpha is not None and picture.alpha.min() < OPAQUE
