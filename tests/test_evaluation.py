@@ -21,7 +21,7 @@ pytest.importorskip("rich", reason="needs the extra `eval`: rich")
 from nic import fidelity, images
 from nic.errors import InputError
 from nic.evaluation import bench, demo, memory, metrics, plots, rivals, runner, summary
-from nic.evaluation.bd_rate import bd_rate, mean_bd_rate
+from nic.evaluation.bd_rate import bd_rate, mean_bd_rate, rate_difference
 from nic.extras import require
 
 CURVE = [(0.1, 26.0), (0.25, 29.0), (0.5, 32.0), (1.0, 35.5), (2.0, 39.0)]
@@ -146,6 +146,13 @@ class TestBdRate:
         mean, images = mean_bd_rate(anchors, {})
         assert math.isnan(mean) and images == 0
 
+    def test_rate_of_a_point_beside_a_curve(self):
+        for bpp, quality in CURVE:
+            assert rate_difference(CURVE, 0.9 * bpp, quality) == pytest.approx(-10)
+        assert math.isnan(rate_difference(CURVE, 1.0, CURVE[0][1] - 0.1))
+        assert math.isnan(rate_difference(CURVE, 1.0, CURVE[-1][1] + 0.1))
+        assert math.isnan(rate_difference(CURVE[:1], *CURVE[0]))
+
 
 class TestRivals:
     @pytest.mark.parametrize("name", rivals.RIVALS)
@@ -210,6 +217,10 @@ class TestRunner:
         # The stand-in is JPEG itself, at a subset of its points.
         assert abs(results["bd_rate"]["nic"]["jpeg"]["psnr"]["mean"]) < 10
         assert results["bd_rate"]["nic"]["jpeg"]["psnr"]["images"] == 2
+        assert [c["quality"] for c in results["by_quality"]["jpeg"]] == [10, 50, 90]
+        assert all(
+            c["images"] == 2 and abs(c["mean"]) < 1e-9 for c in results["by_quality"]["jpeg"]
+        )
         with open(out / "results.csv", newline="") as file:
             table = list(csv.DictReader(file))
         q50 = next(r for r in table if (r["codec"], r["quality"]) == ("nic", "50"))

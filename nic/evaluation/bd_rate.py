@@ -35,6 +35,16 @@ def bd_rate(anchor: Curve, test: Curve) -> float:
     return float(100 * np.expm1((test_area - anchor_area) / (high - low)))
 
 
+def rate_difference(anchor: Curve, bpp: float, quality: float) -> float:
+    """How many bits more (+) or fewer (-) a point takes than the curve at its quality, in percent;
+    nan where the curve does not reach."""
+    curve = _increasing(anchor)
+    if len(curve) < 2 or not curve[0, 1] <= quality <= curve[-1, 1]:
+        return float("nan")
+    log_rate = PchipInterpolator(curve[:, 1], np.log(curve[:, 0]))(quality)
+    return float(100 * np.expm1(np.log(bpp) - log_rate))
+
+
 def mean_bd_rate(anchors: Mapping[str, Curve], tests: Mapping[str, Curve]) -> tuple[float, int]:
     """Mean over the images of each image's own BD-rate, and how many images it rests on.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nic.evaluation import plots
-from nic.evaluation.bd_rate import Curve, bd_rate, mean_bd_rate
+from nic.evaluation.bd_rate import Curve, bd_rate, mean_bd_rate, rate_difference
 from nic.evaluation.machine import cpu_name
 from nic.evaluation.metrics import decibels
 from nic.evaluation.rivals import NIC_EFFORTS
@@ -78,6 +78,9 @@ def evaluate(rows: list[dict], settings: dict[str, str], name: str) -> dict:
                 for name, anchor in published.items()
             }
             for nic in ours
+        },
+        "by_quality": {
+            rival: by_quality(rows, rival) for rival in averages if rival not in NIC_EFFORTS
         },
         "wasted": {codec: wasted(points) for codec, points in averages.items()},
     }
@@ -142,6 +145,22 @@ def compare(
     return result
 
 
+def by_quality(rows: list[dict], rival: str) -> list[dict]:
+    """How many percent more or fewer bits nic takes than a rival at the PSNR of each of its
+    qualities: the mean over those `images` where the rival reaches it, None where there are none.
+    """
+    curves = _curves_by_image(rows, rival, "psnr")
+    found: dict[float, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["codec"] == "nic" and row["psnr"] is not None:
+            difference = rate_difference(curves[row["image"]], row["bpp"], row["psnr"])
+            found[row["quality"]] += [difference] if np.isfinite(difference) else []
+    return [
+        {"quality": quality, "mean": float(np.mean(d)) if d else None, "images": len(d)}
+        for quality, d in sorted(found.items())
+    ]
+
+
 def is_kodak(rows: Iterable[dict]) -> bool:
     """Whether the images are the 24 of Kodak, by their names."""
     images = {row["image"] for row in rows}
@@ -169,6 +188,7 @@ def markdown(results: dict) -> str:
             ["quality", "bpp", "PSNR", "MS-SSIM", "MS-SSIM dB"],
             [_point_line(point) for point in codecs["nic"]["points"]],
         ),
+        *_by_quality(results),
         f"### CPU seconds per image near {TYPICAL_BPP} bpp",
         f"On {cpu}.",
         _table(
@@ -212,12 +232,27 @@ def _bd_table(results: dict) -> str:
         for rival, comparison in comparisons.items():
             line = [nic, rival]
             for figures in comparison.values():
-                count = figures["images"]
-                partial = "" if count == results["images"] else f" ({count} images)"
-                line += [_percent(figures["mean"]) + partial, _percent(figures["of_averages"])]
+                line += [_partial(figures, results["images"]), _percent(figures["of_averages"])]
             lines.append(line)
     header = [f"{m}, {h}" for m in ("PSNR", "MS-SSIM") for h in ("mean of images", "of averages")]
     return _table(["codec", "against", *header], lines)
+
+
+def _by_quality(results: dict) -> list[str]:
+    """One line per quality, one column per rival, as in `_bd_table`."""
+    rivals = results["by_quality"]
+    lines = [
+        [f"{cells[0]['quality']:g}", *(_partial(cell, results["images"]) for cell in cells)]
+        for cells in zip(*rivals.values())
+    ]
+    intro = "Bits that nic takes more (+) or fewer (-) at the PSNR of each quality, in percent."
+    return ["### Rate of nic by quality", intro, _table(["quality", *rivals], lines)] * bool(lines)
+
+
+def _partial(figures: dict, images: int) -> str:
+    """A mean in percent, and of how many images where those are not all."""
+    count = figures["images"]
+    return _percent(figures["mean"]) + (f" ({count} images)" if 0 < count < images else "")
 
 
 def _point_line(point: dict) -> list[str]:
