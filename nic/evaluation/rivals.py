@@ -5,8 +5,11 @@ The qualities of a rival span about 0.1 to 2.5 bits per pixel on photographs, as
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -17,6 +20,11 @@ from PIL import Image, features
 
 from nic.effort import DEFAULT_EFFORT, EFFORTS, REFINED
 from nic.errors import InputError
+
+
+# Its import teaches Pillow JPEG XL, in every process that measures.
+with suppress(ImportError):
+    importlib.import_module("pillow_jxl")
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,8 @@ def _jpeg_version() -> str | None:
 
 
 def _jxl_version() -> str | None:
-    """Version of the Pillow plugin, whose import is what teaches Pillow the format."""
-    try:
-        importlib.import_module("pillow_jxl")
-        return importlib.metadata.version("pillow-jxl-plugin")
-    except ImportError:
-        return None
+    """Version of the Pillow plugin that was imported above."""
+    return importlib.metadata.version("pillow-jxl-plugin") if "pillow_jxl" in sys.modules else None
 
 
 _webp_version = partial(features.version, "webp")
