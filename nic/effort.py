@@ -11,7 +11,7 @@ DEFAULT_EFFORT = 3
 REFINED = range(4, 10)
 """Efforts that refine the latents by gradient descent, which needs PyTorch."""
 
-ITERATIONS = (16, 32, 64, 128, 256, 512)
+ITERATIONS = (16, 32, 64, 128, 256, 768)
 """Of the refinement, by effort."""
 
 
