@@ -5,11 +5,8 @@ The qualities of a rival span about 0.1 to 2.5 bits per pixel on photographs, as
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -21,10 +18,10 @@ from PIL import Image, features
 from nic.effort import DEFAULT_EFFORT, EFFORTS, REFINED
 from nic.errors import InputError
 
-
-# Its import teaches Pillow JPEG XL, in every process that measures.
-with suppress(ImportError):
-    importlib.import_module("pillow_jxl")
+try:
+    import pillow_jxl  # which teaches Pillow JPEG XL, in every process that measures
+except ImportError:
+    pillow_jxl = None
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,7 @@ def _jpeg_version() -> str | None:
 
 
 def _jxl_version() -> str | None:
-    """Version of the Pillow plugin that was imported above."""
-    return importlib.metadata.version("pillow-jxl-plugin") if "pillow_jxl" in sys.modules else None
+    return importlib.metadata.version("pillow-jxl-plugin") if pillow_jxl else None
 
 
 _webp_version = partial(features.version, "webp")

@@ -239,14 +239,16 @@ def _bd_table(results: dict) -> str:
 
 
 def _by_quality(results: dict) -> list[str]:
-    """One line per quality, one column per rival, as in `_bd_table`."""
+    """A section of one line per quality, one column per rival; none where there are none."""
     rivals = results["by_quality"]
     lines = [
         [f"{cells[0]['quality']:g}", *(_partial(cell, results["images"]) for cell in cells)]
         for cells in zip(*rivals.values())
     ]
+    if not lines:
+        return []
     intro = "Bits that nic takes more (+) or fewer (-) at the PSNR of each quality, in percent."
-    return ["### Rate of nic by quality", intro, _table(["quality", *rivals], lines)] * bool(lines)
+    return ["### Rate of nic by quality", intro, _table(["quality", *rivals], lines)]
 
 
 def _partial(figures: dict, images: int) -> str:
