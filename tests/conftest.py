@@ -32,9 +32,22 @@ def model():
     """The shipped model."""
     from nic import models
 
-    if not models.SHIPPED.exists():
+    shipped = models.WEIGHTS / "nic-1.safetensors"
+    if not shipped.exists():
         pytest.skip("no trained weights in nic/weights")
-    return models.load()
+    return models.load(shipped)
+
+
+@pytest.fixture(scope="module")
+def golden_model():
+    """The model of the golden files, in place of the shipped one."""
+    from vectors.make import NIC_1
+
+    from nic import models
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "SHIPPED", NIC_1)
+        yield models.load()
 
 
 @pytest.fixture

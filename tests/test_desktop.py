@@ -122,7 +122,7 @@ def test_unknown_shell(capsys):
     assert "'bash', 'zsh', 'fish'" in capsys.readouterr().err
 
 
-def test_thumbnail_as_the_desktop_asks_for_it(model, tmp_path):
+def test_thumbnail_as_the_desktop_asks_for_it(golden_model, tmp_path):
     entry = configparser.ConfigParser(interpolation=None)
     assert entry.read(SHARE / "thumbnailers" / "nic.thumbnailer")
     entry = entry["Thumbnailer Entry"]
@@ -135,13 +135,13 @@ def test_thumbnail_as_the_desktop_asks_for_it(model, tmp_path):
         assert image.format == "PNG" and image.size == (32, 22)
 
 
-def test_thumbnails_are_never_enlarged(model, tmp_path):
+def test_thumbnails_are_never_enlarged(golden_model, tmp_path):
     assert cli.main(["thumbnail", str(VECTOR), str(tmp_path / "out.png")]) == 0
     with Image.open(tmp_path / "out.png") as image:
         assert image.tobytes() == nic.open(VECTOR).tobytes()
 
 
-def test_thumbnails_are_upright_and_keep_transparency(model, tmp_path):
+def test_thumbnails_are_upright_and_keep_transparency(golden_model, tmp_path):
     exif = Image.Exif()
     exif[274] = 6
     image = Image.new("RGBA", (30, 20), (200, 100, 50, 128))

@@ -13,8 +13,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from vectors.make import VECTORS, picture
 
-from nic import container, models, tiles
+from nic import codec, container, models, tiles
+from nic.picture import Picture
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "vectors"
@@ -22,8 +24,6 @@ HASHES = {
     name: entry["latents_crc"]
     for name, entry in json.loads((FOLDER / "manifest.json").read_text()).items()
 }
-
-pytestmark = pytest.mark.usefixtures("model")
 
 ENVIRONMENTS = [
     {"OPENBLAS_NUM_THREADS": "1"},
@@ -43,28 +43,33 @@ from nic import codec, container, models
 
 disabled = os.environ.get("NPY_DISABLE_CPU_FEATURES", "").split()
 assert not any(features.get(name) for name in disabled)
-for name in sys.argv[1:]:
-    v_hat = codec.decode_latents(*container.read(Path(name).read_bytes()), models.load())
+for name, weights in zip(sys.argv[1::2], sys.argv[2::2]):
+    v_hat = codec.decode_latents(*container.read(Path(name).read_bytes()), models.load(weights))
     print(f"{zlib.crc32(v_hat.astype('<i4').tobytes()):08x}")
 assert "torch" not in sys.modules
 """
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda e: ",".join(e.values()))
-def test_numpy(environment):
-    paths = [str(FOLDER / f"{name}.nic") for name in HASHES]
+def test_numpy(environment, model, tmp_path):
+    paths = [path for name in HASHES for path in (FOLDER / f"{name}.nic", VECTORS[name].weights)]
+    # And one of the shipped model, which has more channels.
+    data = codec.encode(Picture(picture(100, 70)), 60, model=model)
+    (tmp_path / "own.nic").write_bytes(data)
+    paths += [tmp_path / "own.nic", models.SHIPPED]
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", NUMPY, *paths], cwd=ROOT,
         env=os.environ | environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert result.stdout.split() == list(HASHES.values())
+    own = f"{container.read_header(data).latents_crc:08x}"
+    assert result.stdout.split() == [*HASHES.values(), own]
 
 
 def device_hash(name: str, triton: bool) -> str:
     """Of a golden file of one tile, by the implementation for GPUs on this CPU."""
     from kernels.device_prior import DevicePrior
 
-    model = models.load()
+    model = models.load(VECTORS[name].weights)
     header, chunks = container.read((FOLDER / f"{name}.nic").read_bytes())
     [tile] = tiles.unpack(header, chunks)
     size = tiles.size(tile.region)

@@ -16,8 +16,7 @@ from PIL import Image
 from test_cli import folder, refused, start  # noqa: F401
 
 import cli
-
-VECTOR = Path(__file__).parent / "vectors" / "lanes-100x70-q80.nic"
+import nic
 
 
 @pytest.fixture
@@ -138,7 +137,7 @@ def test_a_batch_with_too_little_memory_comes_to_its_end(model, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
     for name in "ab":
-        shutil.copy(VECTOR, f"in/{name}.nic")
+        Path(f"in/{name}.nic").write_bytes(nic.encode(np.zeros((70, 100, 3), np.uint8)))
     limit = limited(resource.RLIMIT_AS, mebibytes * 2**20)
     process = start("batch", "in", "out", "--decode", script="cli.py", preexec_fn=limit)
     process.communicate(timeout=120)

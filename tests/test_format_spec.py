@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from vectors.make import picture
+from vectors.make import NIC_1, picture
 
-from nic import codec, container
+from nic import codec, container, models
 
 SPEC = (Path(__file__).parents[1] / "format_spec.md").read_text()
 
@@ -17,12 +17,12 @@ def example() -> bytes:
     return bytes.fromhex("".join(rows))
 
 
-def test_the_example_is_a_whole_file_that_decodes(model):
-    data = example()
+def test_the_example_is_a_whole_file_that_decodes():
+    data, model = example(), models.load(NIC_1)
     header = container.read_header(data)
     assert (header.width, header.height, header.quality_step) == (5, 3, 77)
     assert header.fingerprint == model.fingerprint
-    decoded = codec.decode(data).pixels
+    decoded = codec.decode(data, model=model).pixels
     assert np.mean((decoded.astype(float) - picture(5, 3)) ** 2) < 1000
 
 

@@ -23,6 +23,8 @@ from nic.appearance import stripped
 from nic.errors import FormatError, LimitExceeded, NicError
 from nic.picture import Picture
 
+pytestmark = pytest.mark.usefixtures("golden_model")
+
 GOLDEN = {name: data for name, data in seeds.golden_files() if not name.startswith("tiles")}
 
 edits = st.lists(
@@ -38,22 +40,22 @@ def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
     return data
 
 
-def test_repairing_leaves_sound_files_alone(model):
+def test_repairing_leaves_sound_files_alone(golden_model):
     for _, data in seeds.golden_files():
-        assert repaired(data, model.fingerprint) == data
-        assert repaired(data[:-4] + b"\0" * 4, model.fingerprint) == data
+        assert repaired(data, golden_model.fingerprint) == data
+        assert repaired(data[:-4] + b"\0" * 4, golden_model.fingerprint) == data
 
 
 @pytest.mark.parametrize("target", ["container", "symbols", "decode", "pillow"])
 @settings(max_examples=60)
 @given(name=st.sampled_from(sorted(GOLDEN)), edits=edits)
-def test_edited_files(model, target, name, edits):
+def test_edited_files(golden_model, target, name, edits):
     targets.TARGETS[target](edited(GOLDEN[name], edits))
 
 
 @settings(max_examples=8)
 @given(name=st.sampled_from(sorted(GOLDEN)), edits=edits)
-def test_edited_files_on_the_command_line(model, name, edits):
+def test_edited_files_on_the_command_line(golden_model, name, edits):
     targets.run_commands(edited(GOLDEN[name], edits))
 
 
@@ -98,21 +100,21 @@ def crafted(side: int, hyper: int, fingerprint: bytes) -> bytes:
     )  # fmt: skip
 
 
-def test_a_small_file_of_many_pixels_is_refused_at_once(model):
+def test_a_small_file_of_many_pixels_is_refused_at_once(golden_model):
     # 64 tiles; one of them may cost nothing, each other 256 bytes: 252 for every one.
     for hyper, error in [(0, LimitExceeded), (251, LimitExceeded), (252, FormatError)]:
-        data = crafted(8192, hyper, model.fingerprint)
+        data = crafted(8192, hyper, golden_model.fingerprint)
         with pytest.raises(error):
             codec.decode(data)
         with pytest.raises(FormatError):
             codec.decode(data, any_ratio=True)
 
 
-def test_one_tile_is_never_too_many_pixels(model):
-    container.check_ratio(container.read_header(crafted(1024, 0, model.fingerprint)))
+def test_one_tile_is_never_too_many_pixels(golden_model):
+    container.check_ratio(container.read_header(crafted(1024, 0, golden_model.fingerprint)))
 
 
-def test_flat_images_are_far_from_the_limit_of_pixels_for_bytes(model):
+def test_flat_images_are_far_from_the_limit_of_pixels_for_bytes(golden_model):
     data = codec.encode(Picture(np.full((512, 512), 255, np.uint8)), 0, effort=0)
     assert 3 * 512**2 < container.MAX_RATIO * len(data)
 

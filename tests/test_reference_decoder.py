@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from reference_decoder import RangeDecoder, Source, decode, read_table_of_chunks
 from test_format_spec import example
-from vectors import small
-from vectors.make import PAPERS
+from vectors.make import FOLDER, NIC_1, VECTORS, picture
 
 from nic import codec, container, models
 from nic.errors import (
@@ -25,9 +22,6 @@ from nic.errors import (
 )
 from nic.picture import Picture
 
-FOLDER = Path(__file__).parent / "vectors"
-NAMES = list(json.loads((FOLDER / "manifest.json").read_text()))
-
 KINDS = {
     FormatError: "format",
     ChecksumError: "checksum",
@@ -35,10 +29,6 @@ KINDS = {
     ModelMismatch: "model",
     LimitExceeded: "limit",
 }
-
-
-def vector(name: str) -> bytes:
-    return (FOLDER / f"{name}.nic").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +50,19 @@ def check(data: bytes, weights: bytes, model) -> None:
     assert metadata == {kind: value for kind, value in kept.items() if value is not None}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_golden_files_decode_alike(name, weights, model):
-    check(vector(name), weights, model)
+@pytest.mark.parametrize("name", VECTORS)
+def test_golden_files_decode_alike(name):
+    data, path = (FOLDER / f"{name}.nic").read_bytes(), VECTORS[name].weights
+    check(data, path.read_bytes(), models.load(path))
 
 
-@pytest.mark.parametrize("name", PAPERS)
-def test_golden_files_of_the_papers_models_decode_alike(name, model, tmp_path):
-    path = small.write(PAPERS[name], tmp_path)
-    check(vector(f"papers/{name}"), path.read_bytes(), models.read(path))
+def test_the_example_of_the_document_decodes_alike():
+    check(example(), NIC_1.read_bytes(), models.load(NIC_1))
 
 
-def test_the_example_of_the_document_decodes_alike(weights, model):
-    check(example(), weights, model)
+@pytest.mark.parametrize("quality", [0, 50, 100])
+def test_files_of_the_shipped_model_decode_alike(quality, weights, model):
+    check(codec.encode(Picture(picture(48, 33)), quality, model=model), weights, model)
 
 
 @pytest.mark.parametrize("shape", [(130, 5), (3, 150)])
@@ -144,7 +134,7 @@ def check_outcomes(files: Iterable[bytes], weights: bytes, model) -> None:
 
 
 def test_damaged_files_are_refused_for_the_same_kind_of_reason(weights, model):
-    data = vector("one-pixel-q50")
+    data = codec.encode(Picture(np.zeros((1, 1), np.uint8)), 50)
     check_outcomes(damaged(data, range(len(data))), weights, model)
 
 

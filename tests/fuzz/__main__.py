@@ -12,6 +12,7 @@ import atheris
 
 with atheris.instrument_imports(include=["nic"]):
     from fuzz import seeds, targets
+    from nic import models
 
 LIMITS = ["-timeout=10", "-rss_limit_mb=4096"]
 """Seconds that one input may take, and memory: tracing comparisons takes a kilobyte for each input
@@ -19,6 +20,7 @@ and never gives it back, which is the most of it after an hour."""
 
 
 def main() -> None:
+    models.SHIPPED = seeds.NIC_1
     name, folder, *options = sys.argv[1:]
     root = Path(folder)
     seeds.write_seeds(name, root / name)

@@ -1,14 +1,14 @@
-"""What fuzzing starts from: the golden files, their streams, and a weight file."""
+"""What fuzzing starts from: nic-1's golden files, their streams, and a weight file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from vectors.make import FOLDER, NIC_1, VECTORS
+
 from nic import container
 from nic.config import ModelConfig
-
-VECTORS = Path(__file__).parents[1] / "vectors"
 
 SMALL = ModelConfig(
     "small", N=2, M=2, fine_blocks=1, coarse_blocks=1, z_channels=1, hyper_channels=2,
@@ -32,8 +32,9 @@ def write_seeds(target: str, folder: Path) -> None:
 
 def golden_files() -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each."""
-    for path in sorted(VECTORS.glob("*.nic")):
-        yield path.stem, path.read_bytes()
+    for name, vector in VECTORS.items():
+        if vector.weights == NIC_1:
+            yield name, (FOLDER / f"{name}.nic").read_bytes()
 
 
 def write_small_model(path: Path) -> None:

@@ -113,7 +113,7 @@ TARGETS = {
 
 
 def sealed(data: bytes) -> bytes:
-    """The file with right checksums, for the shipped model; nothing where the image is large."""
+    """The file with right checksums, for the model in use; nothing where the image is large."""
     data = repaired(data, models.load().fingerprint)
     with contextlib.suppress(NicError):
         header = container.read_header(data)
