@@ -129,8 +129,23 @@ def test_a_weight_file_can_be_trained_on(pictures, tmp_path, monkeypatch, parts)
             assert np.diff(y)[k - high] == pytest.approx(frequency, rel=0.2)
 
 
-def test_weights_of_another_model_are_refused(pictures, tmp_path):
-    with pytest.raises(InputError, match="another model"):
+def test_another_model_starts_from_the_transforms_of_a_weight_file(pictures, tmp_path, monkeypatch):
+    trained = Run(settings(pictures, tmp_path / "a", lr=1e-2), torch.device("cpu"))
+    trained.train_step(0.0)
+    export_model(trained.model, tmp_path / "first.safetensors")
+    other = dataclasses.replace(TINY, phi_channels=0, entropy_channels=(7,))
+    monkeypatch.setitem(config.CONFIGS, "tiny", other)
+    weights = str(tmp_path / "first.safetensors")
+    run = Run(settings(pictures, tmp_path / "b", weights=weights), torch.device("cpu"))
+    export_model(run.model, tmp_path / "second.safetensors")
+    first, second = (models.load(tmp_path / f"{n}.safetensors") for n in ("first", "second"))
+    for name, value in first.tensors.items():
+        assert np.array_equal(value, second.tensors[name]), name
+    assert np.abs(first.prior.gains - second.prior.gains).max() <= 1
+
+
+def test_weights_of_other_shapes_are_refused(pictures, tmp_path):
+    with pytest.raises(InputError, match="transforms of other shapes"):
         launch(settings(pictures, tmp_path, weights=str(models.SHIPPED), processes=2))
 
 

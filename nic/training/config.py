@@ -44,7 +44,11 @@ class TrainConfig:
         " (default: runs/ and the model's name)",
     )
     model: str = _option("nic-1", f"architecture: {', '.join(CONFIGS)}")
-    weights: str = _option("", "weight file to train on from (default: from scratch)")
+    weights: str = _option(
+        "",
+        "weight file to train on from (default: from scratch); of another model with the same"
+        " transforms: from these, with a new prior",
+    )
     minutes: float = _option(60.0, "budget: the learning rate reaches zero when it is spent")
     steps: int = _option(0, "budget in optimiser steps instead of minutes, when above 0")
     processes: int = _option(

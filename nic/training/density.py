@@ -19,7 +19,7 @@ class FactorizedDensity(nn.Module):
 
     WIDTHS = (1, 3, 3, 3, 1)
 
-    def __init__(self, channels: int, init_scale: float = 10.0):
+    def __init__(self, channels: int, init_scale: float = 1.0):
         super().__init__()
         layers = list(zip(self.WIDTHS, self.WIDTHS[1:]))
         scale = init_scale ** (1 / len(layers))

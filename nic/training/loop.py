@@ -15,6 +15,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from nic import images, models
+from nic.architecture import transform_tensors
 from nic.config import CONFIGS, ModelConfig
 from nic.device import check_device
 from nic.errors import InputError
@@ -186,8 +187,8 @@ def train(config: TrainConfig) -> Path:
 
 def _weights(config: TrainConfig) -> Model:
     weights = models.read(Path(config.weights))
-    if weights.config != CONFIGS[config.model]:
-        raise InputError(f"{config.weights}: weights of another model than {config.model}")
+    if transform_tensors(weights.config) != transform_tensors(CONFIGS[config.model]):
+        raise InputError(f"{config.weights}: transforms of other shapes than {config.model}'s")
     return weights
 
 

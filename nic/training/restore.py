@@ -29,9 +29,17 @@ from nic.transforms.anchors import Anchors
 
 
 def restore(model: TrainableModel, weights: Model) -> None:
-    """Set all of a model's weights to those of a weight file of the same configuration."""
+    """Set a model's weights to those of a weight file: all of them where both are of the same
+    configuration; transforms and gains where only these are of the same shapes."""
     floats = {name: torch.from_numpy(np.array(v)).float() for name, v in weights.tensors.items()}
     model.load_state_dict(floats, strict=False)
+    gains = np.maximum(weights.prior.gains, 1) * 2.0**-GAIN_BITS
+    _set_anchors(model.gain, np.log(gains / floats["std"].reshape(1, -1).numpy()), model.config)
+    if weights.config == model.config:
+        _restore_prior(model, weights)
+
+
+def _restore_prior(model: TrainableModel, weights: Model) -> None:
     prior, h_s, parameters = weights.prior, model.h_s, model.entropy_parameters
     for conv, layer, bits in zip((h_s.up1, h_s.up2, h_s.out), prior.hyper, (0, PSI_BITS, PSI_BITS)):
         _set(conv, *_floats(layer, bits, PSI_BITS))
@@ -45,8 +53,6 @@ def restore(model: TrainableModel, weights: Model) -> None:
     _set_head(parameters.layers[-1], prior.entropy[-1], model.config)
     unit = 2.0 ** -(HIDDEN_BITS + prior.entropy[0].shift)
     _set_anchors(parameters.quality, prior.quality_bias * unit, model.config)
-    gains = np.maximum(prior.gains, 1) * 2.0**-GAIN_BITS / weights.tensors["std"].reshape(1, -1)
-    _set_anchors(model.gain, np.log(gains), model.config)
     _fit(model.z_density, prior.z_tables)
 
 

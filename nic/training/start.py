@@ -49,7 +49,10 @@ def as_cascade(model: TrainableModel, dataset: CropDataset, rng: np.random.Gener
         x = forward(x)
         if k < 3:
             x = model.g_a.gdn[k](x)
-    model.std.copy_((x * Y_SCALE).square().mean((0, 2, 3), keepdim=True).sqrt().clamp(min=1e-3))
+    y = x * Y_SCALE
+    model.std.copy_(y.square().mean((0, 2, 3), keepdim=True).sqrt().clamp(min=1e-3))
+    z = model.h_a(y / model.std, torch.full((len(y),), 0.5, device=y.device))
+    model.h_a.conv[-1].weight /= z.square().mean((0, 2, 3)).sqrt().view(-1, 1, 1, 1)
 
 
 def _components(features: Tensor) -> Tensor:
