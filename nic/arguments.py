@@ -1,9 +1,11 @@
-"""Types of command-line arguments that several commands share."""
+"""What the arguments of several commands share: types, and whole options."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT, EFFORTS
 
 
@@ -56,3 +58,35 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
         help="0 (fastest) to 9 (smallest file); 4 and up take seconds to minutes and need PyTorch"
         f" (default: {DEFAULT_EFFORT})",
     )
+
+
+def add_strip(parser: argparse.ArgumentParser) -> None:
+    """Declare --strip."""
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="drop ICC profile, EXIF and XMP; the picture is turned upright, its colours to sRGB",
+    )
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Declare --force."""
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite the output")
+
+
+def add_coding(parser: argparse.ArgumentParser) -> None:
+    """Declare what encoding and decoding have in common: --force, --weights, --device, --verbose
+    and --quiet."""
+    add_force(parser)
+    parser.add_argument(
+        "--weights", type=Path, metavar="PATH", help="weight file (default: the one shipped)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where to code; auto: on an NVIDIA GPU where there is one and enough to do for it",
+    )
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="store_true", help="print sizes, bits, seconds")
+    volume.add_argument("--quiet", action="store_true", help="print nothing but errors")

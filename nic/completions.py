@@ -1,4 +1,4 @@
-"""Scripts that complete `nic` commands, options and file names in a shell."""
+"""`nic completions`: a script that completes commands, options and file names in a shell."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ SHELLS = ("bash", "zsh", "fish")
 # Where nothing else fits, Bash completes files itself, and unlike shtab's function knows quotes.
 FILE = {shell: function for shell, function in shtab.FILE.items() if shell != "bash"}
 BASH_FILES = "complete -o bashdefault -o default -F _shtab_nic nic\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `nic completions`."""
+    parser.add_argument("shell", choices=SHELLS, help="the shell to print a script for")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run `nic completions`."""
+    print(script(args.make_parser(filled=True), args.shell))
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nic import arguments, files
-from nic.errors import NicError
+from nic.commands.shared import about
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +31,8 @@ def main(args: argparse.Namespace) -> None:
     from nic.appearance import stripped
 
     files.check_output(args.output, args.input, overwrite=True)
-    try:
+    with about(args.input):
         picture = codec.decode(files.read(args.input))
-    except NicError as error:
-        error.add_note(args.input)
-        raise
     image = images.to_pil(stripped(picture)[0])
     image.thumbnail((args.size, args.size), Image.Resampling.LANCZOS)
     png = io.BytesIO()

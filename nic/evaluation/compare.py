@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="codecs to compare with, as for `nic eval` (default: %(default)s)",
     )
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
-    parser.add_argument("-f", "--force", action="store_true", help="overwrite the output")
+    arguments.add_force(parser)
 
 
 def main(args: argparse.Namespace) -> int:
