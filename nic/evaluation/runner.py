@@ -220,6 +220,11 @@ def _measure_all(tasks: list[Task], jobs: int) -> Iterator[dict]:
     try:
         for future in as_completed([pool.submit(measure, task) for task in tasks]):
             yield future.result()
+    except BaseException:
+        # At high efforts, what is under way would take minutes to come to its end.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         if threads is None:
