@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +40,8 @@ def results(tasks: Iterator[Task], options: Options, jobs: int) -> Iterator[Row]
     A file whose worker was killed gets a second attempt at the end, with the machine to itself.
     When the generator is closed, the workers are killed.
     """
+    # Spawning starts it otherwise, which lets Ctrl-C through to the first worker.
+    resource_tracker.ensure_running()
     lost: list[Task] = []
     yield from _share(tasks, options, jobs, lost)
     lost_again: list[Task] = []
