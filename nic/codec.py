@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def encode(
     picture: Picture,
     quality: float | None = None,
     *,
-    size: int | None = None,
+    size: float | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
     effort: int = DEFAULT_EFFORT,
@@ -57,7 +58,7 @@ def encode(
         raise InputError("only one of quality, size, bpp and psnr can be asked for")
     model, effort = model or models.load(), check_effort(effort)
     if bpp is not None:
-        size = bpp * picture.width * picture.height / 8
+        size = _positive("bpp", bpp) * picture.width * picture.height / 8
     step = quality_step(50.0 if quality is None else quality)
     options = _lanes(lanes), alpha_quality, exact
     files = Files(picture, model, effort, *options, report, progress)
@@ -182,25 +183,31 @@ def quality_step(quality: float) -> int:
 
 def _lanes(lanes: int | str) -> int:
     """To begin with; of `auto`, what is left aside."""
-    if lanes != "auto" and lanes not in container.LANES:
+    if lanes == "auto":
+        return 1
+    if not isinstance(lanes, Integral) or lanes not in container.LANES:
         raise InputError(f"lanes {lanes!r} is not one of {container.LANES} or auto")
-    return 1 if lanes == "auto" else lanes
+    return int(lanes)
 
 
 def _positive(name: str, value: float) -> float:
-    if not 0 < value < math.inf:
+    if not 0 < (number := _number(value)) < math.inf:
         raise InputError(f"{name} {value!r} is not a positive number")
-    return value
+    return number
 
 
 def _percent(name: str, value: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number <= 100:
+    if not 0 <= (number := _number(value)) <= 100:
         raise InputError(f"{name} {value!r} is not a number within 0..100")
     return number
+
+
+def _number(value: float) -> float:
+    """NaN where it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _opacity(picture: Picture, quality: float) -> np.ndarray | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from operator import index
 from typing import NamedTuple
 
 import numpy as np
@@ -99,7 +100,11 @@ def decode_latents(header: container.Header, chunks: dict[str, bytes], model: Mo
 
 def _area(crop: tuple[int, int, int, int] | None, header: container.Header) -> Region:
     """The pixels wanted; InputError unless there are any, and all within the image."""
-    x, y, width, height = crop or (0, 0, header.width, header.height)
+    crop = (0, 0, header.width, header.height) if crop is None else crop
+    try:
+        x, y, width, height = map(index, crop)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"crop {crop!r} is not four whole numbers") from error
     inside = 0 <= x < x + width <= header.width and 0 <= y < y + height <= header.height
     if not inside:
         raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from nic.config import ModelConfig
 from nic.errors import InputError
 
@@ -16,10 +18,10 @@ ITERATIONS = (16, 32, 64, 128, 256, 768)
 
 
 def check_effort(effort: int) -> int:
-    """An effort as it is; InputError unless it is one."""
-    if effort not in EFFORTS:
+    """An effort as an int; InputError unless it is one."""
+    if not isinstance(effort, Integral) or effort not in EFFORTS:
         raise InputError(f"effort {effort!r} is not a whole number within 0..{EFFORTS[-1]}")
-    return effort
+    return int(effort)
 
 
 def stops(effort: int) -> tuple[int, ...]:

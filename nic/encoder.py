@@ -8,7 +8,6 @@ sees its neighbours' latents not yet rounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -64,8 +63,7 @@ class Encoder:
         self.grid = tiles.grid(*pixels.shape[:2])
         if stops(effort):
             require("train", "torch")
-        # Of the last steps asked for: a search for a size comes back to them.
-        self.latents = lru_cache(2)(self._latents)
+        self._recent: dict[int, Latents] = {}
 
     @property
     def tiles(self) -> int:
@@ -80,8 +78,16 @@ class Encoder:
         """
         return code_tiles([self], step, dead_zone, estimate, self.progress)[0]
 
+    def latents(self, step: int) -> Latents:
+        """Latents at a quality step, refined where the effort asks for it.
+
+        Those of the last two steps are kept: a search for a size comes back to them.
+        """
+        latents = self._recent.pop(step, None) or self._latents(step)
+        self._recent = dict([*self._recent.items()][-1:]) | {step: latents}
+        return latents
+
     def _latents(self, step: int) -> Latents:
-        """Latents at a quality step, refined where the effort asks for it."""
         latents = self._analyse(step)
         if stops(self.effort):
             from nic.refine import Refiner

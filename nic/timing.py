@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def timed(report: dict | None, stage: str) -> Iterator[None]:
-    """Adds the seconds of what is done within to report["seconds"], if there is a report."""
+    """Records the seconds of what is done within as report["seconds"][stage], if there is a report;
+    of a stage that is done again, the last."""
     start = time.perf_counter()
     yield
     if report is not None:

@@ -33,7 +33,7 @@ def encode(picture, quality, *, model=None, report=None, progress=None, **option
     return container.write(
         [*metadata.pack(picture), ("H", b""), ("L", data), *alpha],
         fingerprint=bytes(8),
-        quality_step=int((50 if quality is None else quality) * 2.55 + 0.5),
+        quality_step=int((50 if quality is None else quality) * 255 / 100 + 0.5),
         gray=picture.gray,
         lanes=1,
         width=picture.width,

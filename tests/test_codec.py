@@ -1,6 +1,7 @@
 """Images to .nic and back, with the shipped model."""
 
 import json
+import weakref
 import zlib
 from pathlib import Path
 
@@ -214,11 +215,42 @@ def test_arrays_that_are_no_image_are_refused(pixels):
         {"quality": -1},
         {"quality": 50, "lanes": 3},
         {"quality": 50, "alpha_quality": 101},
+        {"size": "100k"},
+        {"size": 10**400},
+        {"bpp": "x"},
+        {"bpp": -1},
+        {"psnr": "high"},
+        {"effort": 3.0},
+        {"effort": "3"},
+        {"lanes": 2.0},
+        {"lanes": [1]},
     ],
+    ids=str,
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError):
         codec.encode(Picture(picture(4, 4)), **options)
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 1), (0, 0, 1.5, 2), "0,0,2,2", 7, (0, 0, 0, 2), ()], ids=str)
+def test_crops_that_are_none_are_refused(crop):
+    with pytest.raises(InputError, match="crop"):
+        codec.decode(codec.encode(Picture(picture(4, 4))), crop=crop)
+
+
+@pytest.mark.parametrize(
+    "quality, step", [(0, 0), (7.06, 18), (50, 128), (99.8, 254), (99.9, 255), (100, 255)]
+)
+def test_quality_steps(quality, step):
+    assert codec.quality_step(quality) == step
+
+
+def test_pictures_are_let_go():
+    original = Picture(picture(4, 4))
+    kept = weakref.ref(original.pixels)
+    codec.encode(original)
+    del original
+    assert kept() is None
 
 
 def test_sizes_beyond_the_format_are_refused_before_any_work():

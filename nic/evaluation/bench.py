@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image", nargs="?", type=Path, default=PHOTO, help="image (default: a 768x512 photograph)"
     )
-    parser.add_argument("--bpp", type=float, default=0.5, help="rate to time at (default: 0.5)")
+    parser.add_argument("--bpp", type=arguments.positive, default=0.5, help="rate to time at (default: 0.5)")
     parser.add_argument(
         "--runs", type=arguments.count, default=5, help="runs of each codec (default: 5)"
     )
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
     parser.add_argument(
         "--memory",
-        type=float,
+        type=arguments.positive,
         metavar="MP",
         help="instead, measure the peak memory of coding an image of MP million pixels",
     )

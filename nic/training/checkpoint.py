@@ -11,7 +11,7 @@ import torch
 from nic.errors import InputError
 from nic.files import write_atomic
 
-ENTRIES = {"model_config", "model", "average", "optimizers", "step", "elapsed"}
+ENTRIES = {"model_config", "model", "average", "optimizers", "step", "crops", "elapsed"}
 """`average` holds the weights that are exported; `elapsed` is in seconds."""
 
 

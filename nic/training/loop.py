@@ -104,7 +104,7 @@ class Run:
         if torch.isfinite(norm):
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate * group.get("factor", 1.0)  # none in older checkpoints
+                    group["lr"] = rate * group["factor"]
                 optimizer.step()
             self._update_average()
         self.model.zero_grad(set_to_none=True)
