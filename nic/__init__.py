@@ -11,7 +11,8 @@ Importing this module is cheap; NumPy, Pillow and PyTorch are loaded when first 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,9 +133,11 @@ def info(source: bytes | str | os.PathLike) -> Header:
     LimitExceeded, InputError where the file cannot be read.
     """
     from nic import container
+    from nic.stored import read_up_to
 
     if isinstance(source, (str, os.PathLike)):
-        return container.read_header(_read(source, container.MAX_HEADER_SIZE))
+        with _opened(source) as file:
+            return container.read_header(read_up_to(file, container.MAX_HEADER_SIZE))
     return container.read_header(_bytes(source))
 
 
@@ -143,7 +146,8 @@ def open(path: str | os.PathLike, *, device: str = "cpu", **options: Any) -> Ima
     from nic.stored import Stored
 
     if not (options.get("crop") and os.path.isfile(path)):
-        return decode(_read(path), device=device, **options)
+        with _opened(path) as file:
+            return decode(file.read(), device=device, **options)
     with _opened(path) as file:
         return _image(Stored(file), device, options)
 
@@ -201,7 +205,7 @@ def _picture(image: Any, strip: bool, frame: int | None) -> Picture:
     from nic.picture import Picture
 
     if not isinstance(image, (np.ndarray, Image.Image)):
-        raise InputError(f"a Pillow image or an array is wanted, not {type(image).__name__}")
+        raise InputError(f"expected a Pillow image or an array, not {type(image).__name__}")
     if isinstance(image, np.ndarray):
         return Picture(image)
     picture, lost = images.from_pil(image, strip=strip, frame=frame)
@@ -215,20 +219,15 @@ def _bytes(data: Any) -> bytes:
         return bytes(memoryview(data))
     except TypeError as error:
         raise InputError(
-            f"the bytes of a .nic file are wanted, not {type(data).__name__}"
+            f"expected the bytes of a .nic file, not {type(data).__name__}"
         ) from error
 
 
-def _read(path: str | os.PathLike, count: int = -1) -> bytes:
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[FileIO]:
+    """A file whose errors are InputErrors that name it."""
     try:
-        with _opened(path) as file:
-            return file.read(count)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-
-
-def _opened(path: str | os.PathLike) -> FileIO:
-    try:
-        return Path(path).open("rb", buffering=0)
+        with Path(path).open("rb", buffering=0) as file:
+            yield file
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, WebPImagePlugin
 
 from nic.errors import FormatError
 
@@ -36,9 +36,10 @@ def decode(data: bytes, height: int, width: int) -> np.ndarray:
     if len(data) < 5 or data[0] != SIGNATURE or found != (height, width):
         raise FormatError(f"the alpha channel is no lossless WebP of {width}x{height} pixels")
     try:
-        with Image.open(io.BytesIO(_webp_file(data)), formats=["WEBP"]) as image:
+        # Not Image.open, which has a limit of pixels that is the application's.
+        with WebPImagePlugin.WebPImageFile(io.BytesIO(_webp_file(data))) as image:
             return np.array(image.convert("RGB").getchannel("G"))
-    except (OSError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise FormatError("the alpha channel is damaged") from error
 
 

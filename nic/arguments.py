@@ -74,18 +74,23 @@ def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite the output")
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Declare --weights."""
+    parser.add_argument(
+        "--weights", type=Path, metavar="PATH", help="weight file (default: the one shipped)"
+    )
+
+
 def add_coding(parser: argparse.ArgumentParser) -> None:
     """Declare what encoding and decoding have in common: --force, --weights, --device, --verbose
     and --quiet."""
     add_force(parser)
-    parser.add_argument(
-        "--weights", type=Path, metavar="PATH", help="weight file (default: the one shipped)"
-    )
+    add_weights(parser)
     parser.add_argument(
         "--device",
         choices=DEVICES,
         default="auto",
-        help="where to code; auto: on an NVIDIA GPU where there is one and enough to do for it",
+        help="where to run; auto: on an NVIDIA GPU if there is one and the job is large enough",
     )
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="store_true", help="print sizes, bits, seconds")

@@ -79,7 +79,8 @@ class ModelConfig:
             and isinstance(self.anchors, int)
             and 2 <= self.anchors <= QUALITY_STEPS
             and 1 <= len(self.entropy_channels) <= 8
-            and all(0 < x <= 1000 for x in (self.lmbda_min, self.lmbda_max, self.s_max))
+            and all(1e-6 <= x <= 1000 for x in (self.lmbda_min, self.lmbda_max))
+            and 0 < self.s_max <= 2
             and (self.means or not self.phi_channels)  # a context's use is to predict means
         )
         if not sound:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nic import alpha, container, metadata, models, tiles
 from nic.config import LATENT_STRIDE
-from nic.errors import InputError, ModelMismatch, NicError
+from nic.errors import InputError, ModelMismatch, NicError, part_of_file
 from nic.models import Model
 from nic.picture import Picture
 from nic.prior import LATENT_BITS, Progress
@@ -67,14 +67,18 @@ def decode_batch(
     """
     model = model or models.load()
     group: list[Job | NicError] = []
+    pending = 0
     for data in files:
         try:
-            group.append(_job(data, crop, keep_going, any_ratio, model))
+            job = _job(data, crop, keep_going, any_ratio, model)
+            pending += len(job.tiles)
         except NicError as error:
-            group.append(error)
-        if sum(len(job.tiles) for job in group if isinstance(job, Job)) >= model.lockstep:
+            job = error
+        group.append(job)
+        # Errors wait for the files before them, but for no more of them than there may be tiles.
+        if not pending or max(pending, len(group)) >= model.lockstep:
             yield from _decode_jobs(group, model)
-            group = []
+            group, pending = [], 0
     yield from _decode_jobs(group, model)
 
 
@@ -150,79 +154,81 @@ def _wanted(
     if header.fingerprint != model.fingerprint:
         raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
     area, grid = _area(crop, header), tiles.grid(header.height, header.width)
+    kept = metadata.unpack(chunks)
     region = tiles.widened(_latents_of(area), model.networks.reach, *grid)
     wanted = tiles.unpack(header, chunks, region)
     keep_going = keep_going and header.tiles > 1
     if not keep_going:
         tiles.verify(wanted)
-    return Job(header, area, region, wanted, metadata.unpack(chunks), keep_going)
+    return Job(header, area, region, wanted, kept, keep_going)
 
 
-class Latents(NamedTuple):
-    """Decoded latents of a part of an image."""
+class Decoded(NamedTuple):
+    """What the tiles of a part of an image hold."""
 
-    region: Region
     v_hat: np.ndarray
-    """(h, w, M) int32 in LATENT_BITS; 0 in tiles that were lost."""
-    tiles: list[Tile]
-    """Those that were decoded."""
+    """(h, w, M) int32 in LATENT_BITS, of the job's region; 0 in tiles that were lost."""
+    opacity: np.ndarray | None
+    """uint8, of the job's area, if there is transparency; opaque in tiles that were lost."""
+    regions: list[Region]
+    """Of the tiles that were decoded, the latents."""
 
 
 def _gathered(
     job: Job, decoded: Iterable[tuple[Tile, np.ndarray | NicError]], model: Model
-) -> Latents:
+) -> Decoded:
     """Tiles put together; the error of one is raised, or if the job goes on, warned of."""
     v_hat = np.zeros((*tiles.size(job.region), model.config.M), np.int32)
-    latents = Latents(job.region, v_hat, [])
+    opacity = np.full(tiles.size(job.area), alpha.OPAQUE, np.uint8) if job.header.alpha else None
+    regions = []
     for tile, part in decoded:
-        if isinstance(part, NicError):
-            if not job.keep_going:
+        try:
+            if isinstance(part, NicError):
                 raise part
-            warnings.warn(f"{part}: filled with gray", stacklevel=3)
+            if opacity is not None:
+                _decode_alpha(tile, job, opacity)
+        except NicError as error:
+            if not job.keep_going:
+                raise
+            warnings.warn(f"{error}: filled with gray", stacklevel=3)
             continue
         common = tiles.overlap(tile.region, job.region)
         v_hat[tiles.within(common, job.region)] = part[tiles.within(common, tile.region)]
-        latents.tiles.append(tile)
-    return latents
+        regions.append(tile.region)
+    return Decoded(v_hat, opacity, regions)
 
 
-def _picture(job: Job, latents: Latents, model: Model) -> Picture:
-    pixels = _synthesise(latents, job.area, job.header, model)
-    opacity = _decode_alpha(latents, job.area, job.header) if job.header.alpha else None
-    return Picture(pixels, opacity, **job.metadata)
-
-
-def _decode_alpha(latents: Latents, area: Region, header: container.Header) -> np.ndarray:
-    """The alpha channel of an area of pixels; opaque where a tile was lost."""
-    opacity = np.full(tiles.size(area), alpha.OPAQUE, np.uint8)
-    whole = tiles.whole(header.height, header.width)
-    for tile in latents.tiles:
-        place = tiles.overlap(tiles.scaled(tile.region, LATENT_STRIDE), whole)
-        common = tiles.overlap(place, area)
-        if not tiles.is_empty(common) and (tile.streams["A"] or header.tiles == 1):
+def _decode_alpha(tile: Tile, job: Job, opacity: np.ndarray) -> None:
+    """Write a tile's part of the alpha channel into that of the job's area; FormatError."""
+    whole = tiles.whole(job.header.height, job.header.width)
+    place = tiles.overlap(tiles.scaled(tile.region, LATENT_STRIDE), whole)
+    common = tiles.overlap(place, job.area)
+    if not tiles.is_empty(common) and (tile.streams["A"] or job.header.tiles == 1):
+        with part_of_file(tile.name):
             part = alpha.decode(tile.streams["A"], *tiles.size(place))
-            opacity[tiles.within(common, area)] = part[tiles.within(common, place)]
-    return opacity
+        opacity[tiles.within(common, job.area)] = part[tiles.within(common, place)]
 
 
-def _synthesise(
-    latents: Latents, area: Region, header: container.Header, model: Model
-) -> np.ndarray:
-    """Decoded latents -> the pixels of an area."""
+def _picture(job: Job, decoded: Decoded, model: Model) -> Picture:
+    return Picture(_synthesise(job, decoded, model), decoded.opacity, **job.metadata)
+
+
+def _synthesise(job: Job, decoded: Decoded, model: Model) -> np.ndarray:
+    """Decoded latents -> the pixels of the job's area."""
+    area, header = job.area, job.header
     s, networks = model.config.s(header.quality_step), model.networks
     gain = model.gain(header.quality_step) * 2.0**LATENT_BITS
     grid = tiles.grid(header.height, header.width)
-    decoded = [tile.region for tile in latents.tiles]
     pixels = np.empty(tiles.size(area) + (() if header.gray else (3,)), np.uint8)
     for core in tiles.regions(*grid):
         common = tiles.overlap(tiles.scaled(core, LATENT_STRIDE), area)
         if tiles.is_empty(common):
             continue
-        if core not in decoded:
+        if core not in decoded.regions:
             pixels[tiles.within(common, area)] = LOST
             continue
         window = tiles.widened(_latents_of(common), networks.reach, *grid)
-        u_hat = (latents.v_hat[tiles.within(window, latents.region)] / gain).astype(np.float32)
+        u_hat = (decoded.v_hat[tiles.within(window, job.region)] / gain).astype(np.float32)
         rendered = networks.render(u_hat, s, header.gray)
         outer = tiles.scaled(window, LATENT_STRIDE)
         pixels[tiles.within(common, area)] = rendered[tiles.within(common, outer)]

@@ -5,6 +5,9 @@ Arguments stand unchanged in `args`, so that errors survive the pickling between
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class NicError(Exception):
     """Base of all errors; `exit_code` is what the command line returns for it."""
@@ -66,3 +69,13 @@ class OutputError(NicError):
     """The result cannot be written: it exists, the disk is full, permission is missing."""
 
     exit_code = 8
+
+
+@contextmanager
+def part_of_file(name: str) -> Iterator[None]:
+    """A FormatError from within names this part of the file, in place of a byte counted from the
+    part's start."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{name}: {error.message}") from error

@@ -13,8 +13,8 @@ from nic.config import CONFIGS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `nic models`."""
     parser.epilog = (
-        "Counted are weights and biases, and multiply-accumulates of the products with them: "
-        "encoding in g_a, h_a and the prior, decoding in the prior and g_s."
+        "Parameters are weights and biases. kMAC/pixel counts thousands of multiply-accumulates: "
+        "g_a, h_a and the prior to encode, the prior and g_s to decode."
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per model and line")
 

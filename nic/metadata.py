@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nic.container import read_varint, write_varint
-from nic.errors import FormatError, LimitExceeded
+from nic.errors import FormatError, LimitExceeded, part_of_file
 
 if TYPE_CHECKING:
     from nic.picture import Picture
@@ -38,7 +38,8 @@ def unpack(chunks: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _inflate(name: str, data: bytes) -> bytes:
-    size, start = read_varint(data, 0)
+    with part_of_file(f"the {name} chunk"):
+        size, start = read_varint(data, 0)
     _check_size(name, size)
     inflater = zlib.decompressobj()
     try:

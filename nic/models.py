@@ -202,12 +202,13 @@ def prior_from_tensors(tensors: dict[str, np.ndarray]) -> IntegerPrior:
     def tables(name: str) -> FrequencyTables:
         return FrequencyTables(*(tensors[f"prior.{name}.{key}"] for key in TABLE_ARRAYS))
 
+    [skip_below] = _integers(tensors, "prior.skip_below")
     return IntegerPrior(
         hyper=layers("hyper"),
         context=_tensors_layer("prior.context", tensors),
         entropy=layers("entropy"),
         residual_tables=tables("residual_tables"),
         z_tables=tables("z_tables"),
-        skip_below=_integers(tensors, "prior.skip_below")[0],
+        skip_below=skip_below,
         **{name: tensors[f"prior.{name}"] for name in PRIOR_ARRAYS},
     )

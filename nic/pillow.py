@@ -36,9 +36,6 @@ SETTINGS = ("alpha_quality", "exact", "effort")
 METADATA = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 """Fields of a `Picture` -> entries of an image's `info`, and options of `Image.save`."""
 
-MAX_CHUNK = metadata.MAX_SIZE + 2**16
-"""Bytes of a metadata chunk that are read; deflating adds less than this to what is allowed."""
-
 
 class NicImageFile(ImageFile.ImageFile):
     """A .nic file whose header is read and whose pixels are decoded by `load`."""
@@ -65,7 +62,7 @@ class NicImageFile(ImageFile.ImageFile):
         for kind, size in header.chunks:
             if kind in metadata.KINDS:
                 self.fp.seek(at)
-                chunks[kind] = self.fp.read(min(size, MAX_CHUNK))
+                chunks[kind] = self.fp.read(size)
             at += size
         return {METADATA[name]: value for name, value in metadata.unpack(chunks).items()}
 

@@ -80,7 +80,7 @@ class Refiner:
         count: Callable[[int], None],
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Refined latents of a tile, (h, w, M) float32 in quantiser steps, and hyperlatents, (hz,
-        wz, channels) float32, after each of `stops` iterations.
+        wz, channels) float32, after each of `stops` iterations while they are finite.
 
         pixels: uint8, of the tile and what lies around it; v: their latents, where to begin; core:
         the tile within v; v_hat: what the tile is coded as, int32 in LATENT_BITS; z: the tile's
@@ -106,6 +106,8 @@ class Refiner:
             for group, factor in zip(adam.param_groups, (1, Z_FACTOR)):
                 group["lr"] = factor * learning_rate(i)
             adam.step()
+            if not (v.isfinite().all() and z.isfinite().all()):
+                return  # weights from strangers can be such that gradients overflow
             means, levels = means.detach(), levels.detach()
             count(i)
             if i in stops:

@@ -8,6 +8,16 @@ from io import FileIO
 from nic.errors import InputError
 
 
+def read_up_to(file: FileIO, count: int) -> bytes:
+    """`count` bytes, or as many as there are: a single read may give less, of a pipe for instance,
+    or of more than 2 GiB."""
+    parts = []
+    while count and (part := file.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
 class Stored:
     """A stretch of an open file; a slice of it is read when it is taken, and is bytes.
 
@@ -26,7 +36,7 @@ class Stored:
         part = self.part(stretch)
         try:
             self.file.seek(part.start)
-            return self.file.read(len(part))
+            return read_up_to(self.file, len(part))
         except OSError as error:
             raise InputError(error.strerror or str(error)) from error
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nic import tiles
 from nic.config import HYPER_STRIDE
-from nic.errors import ChecksumError, FormatError, NicError
+from nic.errors import ChecksumError, FormatError, NicError, part_of_file
 from nic.models import Model
 from nic.prior import LatentCode, Progress, step_count
 from nic.range_coder import PRECISION
@@ -73,11 +73,9 @@ def _decode_lockstep(
     latents = [tile.streams["L"] for tile in group]
     steps = [tile.header.quality_step for tile in group]
     lanes = [tile.header.lanes for tile in group]
-    try:
+    with part_of_file(group[0].name):
         z_hats = model.coder.decode_zs([tile.streams["H"] for tile in group], sizes)
         v_hats = model.coder.decode_grids(latents, z_hats, steps, sizes, lanes, progress)
-    except FormatError as error:
-        raise FormatError(f"{group[0].name}: {error}") from error
     for tile, v_hat in zip(group, v_hats):
         if latents_crc(v_hat) != tile.latents_crc:
             raise ChecksumError(f"{tile.name}: decoded latents do not match their checksum")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from nic.container import LANES, read_varint, write_varint
-from nic.errors import FormatError
+from nic.errors import FormatError, part_of_file
 from nic.range_coder import RangeDecoder, RangeEncoder
 from nic.tables import FrequencyTables
 
@@ -107,9 +107,10 @@ def split_lanes(data: bytes, lanes: int) -> list[bytes]:
     if lanes == 1:
         return [data]
     lengths, at = [], 0
-    for _ in range(lanes):
-        length, at = read_varint(data, at)
-        lengths.append(length)
+    with part_of_file("lane lengths"):
+        for _ in range(lanes):
+            length, at = read_varint(data, at)
+            lengths.append(length)
     if at + sum(lengths) != len(data):
         raise FormatError("lane lengths do not add up to the latent stream")
     bounds = np.cumsum([at, *lengths])

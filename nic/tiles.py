@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 
 from nic.config import LATENT_STRIDE
 from nic.container import CRC_SIZE, TILE_SIDE, TILED, Header, read_varint, write_varint
-from nic.errors import ChecksumError, FormatError
+from nic.errors import ChecksumError, FormatError, part_of_file
 from nic.stored import Stored
 
 SIDE = TILE_SIDE // LATENT_STRIDE
@@ -122,7 +122,8 @@ def unpack(
         streams = {kind: chunks[kind] for kind in kinds}
         return [Tile(header, "the image", places[0], streams, header.latents_crc, None)]
     wanted = wanted or whole(*grid(header.height, header.width))
-    entries = _read_table(chunks["T"], len(kinds), len(places))
+    with part_of_file("the table of tiles"):
+        entries = _read_table(chunks["T"], len(kinds), len(places))
     if _crc(*(_pack_crc(latents_crc) for _, latents_crc, _ in entries)) != header.latents_crc:
         raise ChecksumError("the table of tiles does not match the header's checksum")
     stretches = []
@@ -130,7 +131,7 @@ def unpack(
         ends = list(accumulate(sizes, initial=0))
         if ends[-1] != len(chunks[kind]):
             raise FormatError(f"the table of tiles does not fit chunk {kind}")
-        stretches.append([slice(*ends) for ends in pairwise(ends)])
+        stretches.append([slice(a, b) for a, b in pairwise(ends)])
     return [
         Tile(header, _name(n, region), region, {k: chunks[k][s] for k, s in zip(kinds, own)}, *crcs)
         for n, (region, own, (_, *crcs)) in enumerate(zip(places, zip(*stretches), entries))
@@ -151,7 +152,7 @@ def _read_table(table: bytes, kinds: int, count: int) -> list[tuple[list[int], i
         entries.append((sizes, *crcs))
         at = end
     if at != len(table):
-        raise FormatError("the table of tiles is too short or too long")
+        raise FormatError("too short or too long")
     return entries
 
 

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from nic import arguments, files
 from nic.batch import manifest, plan, storage
@@ -40,20 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _encoding_arguments(parser)
     parser.add_argument("--strip", action="store_true", help="drop ICC profile, EXIF and XMP")
     parser.add_argument("--format", metavar="NAME", help="of decoded images (default: png)")
+    arguments.add_weights(parser)
     parser.add_argument(
-        "--weights", type=Path, metavar="PATH", help="weight file (default: the one shipped)"
+        "--device", choices=DEVICES[1:], default="cpu", help="where to run (default: %(default)s)"
     )
     parser.add_argument(
-        "--device", choices=DEVICES[1:], default="cpu", help="where to code (default: %(default)s)"
-    )
-    parser.add_argument(
-        "-f", "--force", action="store_true", help="overwrite files that are of no earlier batch"
+        "-f", "--force", action="store_true", help="overwrite files that no earlier batch wrote"
     )
     parser.add_argument(
         "--delete-source",
         action="store_true",
-        help="delete every source of which nothing was lost, and whose output, read back and"
-        " decoded, is like it",
+        help="delete a source once its output has been read back, decoded and found to match; keep"
+        " it if anything was lost",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and write nothing")
     _engine_arguments(parser)
@@ -72,7 +69,7 @@ def _encoding_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha-quality",
         type=arguments.quality,
         metavar="Q",
-        help="of transparency, 0 to 100, which loses nothing (default: 100)",
+        help="quality of the transparency, 0 to 100, which is lossless (default: 100)",
     )
     parser.add_argument(
         "--exact",

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `nic decode`."""
-    parser.add_argument("inputs", nargs="+", metavar="IN", help=".nic file; several go faster")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IN",
+        help=".nic file; several are decoded together, which is faster",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -47,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--any-ratio",
         action="store_true",
-        help="decode even so many pixels from so few bytes that the file looks like a trap",
+        help="decode even if the file claims suspiciously many pixels for its size",
     )
     arguments.add_strip(parser)
     arguments.add_coding(parser)

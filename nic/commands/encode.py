@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.quality,
         default=100.0,
         metavar="Q",
-        help="of transparency, 0 to 100, which loses nothing (default: %(default)g)",
+        help="quality of the transparency, 0 to 100, which is lossless (default: %(default)g)",
     )
     parser.add_argument(
         "--exact",
@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the colours of wholly transparent pixels too; costs bytes",
     )
     parser.add_argument(
-        "--frame", type=int, metavar="N", help="of a file of several pictures take this, from 0"
+        "--frame",
+        type=int,
+        metavar="N",
+        help="which picture of a file of several to encode, counted from 0",
     )
     arguments.add_strip(parser)
     parser.add_argument(

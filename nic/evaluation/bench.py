@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image", nargs="?", type=Path, default=PHOTO, help="image (default: a 768x512 photograph)"
     )
-    parser.add_argument("--bpp", type=arguments.positive, default=0.5, help="rate to time at (default: 0.5)")
+    parser.add_argument(
+        "--bpp", type=arguments.positive, default=0.5, help="rate to time at (default: 0.5)"
+    )
     parser.add_argument(
         "--runs", type=arguments.count, default=5, help="runs of each codec (default: 5)"
     )
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.count,
         help="threads of nic's matrix products (default: one a processor)",
     )
-    parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+    arguments.add_weights(parser)
     parser.add_argument(
         "--memory",
         type=arguments.positive,
@@ -61,13 +63,13 @@ def main(args: argparse.Namespace) -> int:
 
     pixels = images.load_pixels(args.image)
     image = Image.fromarray(pixels)
-    codecs = [rivals.find(name, args.model) for name in ("nic", "webp", "avif")]
+    codecs = [rivals.find(name, args.weights) for name in ("nic", "webp", "avif")]
     codecs = [codec for codec in codecs if codec.version() is not None]
     threads = args.threads or os.cpu_count()
     with threadpool_limits(threads, "blas"):
         found = {codec.name: time_codec(codec, image, args.bpp, args.runs) for codec in codecs}
         quality = found["nic"]["quality"]
-        stages = time_stages(pixels, quality, models.load(args.model), args.runs)
+        stages = time_stages(pixels, quality, models.load(args.weights), args.runs)
     console = Console(markup=False)
     console.print(f"{args.image.name}, {image.width}x{image.height}, median of {args.runs} runs")
     console.print(f"{cpu_name()}, nic on {threads} thread(s), others on one")

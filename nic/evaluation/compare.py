@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="codecs to compare with, as for `nic eval` (default: %(default)s)",
     )
-    parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+    arguments.add_weights(parser)
     arguments.add_force(parser)
 
 
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     output = args.output or files.default_output(args.image, ".html")
     files.check_output(output, args.image, args.force)
     names = [name.strip() for name in args.rivals.split(",") if name.strip()]
-    codecs = rivals.installed(["nic", *names], args.model, warnings.warn)
+    codecs = rivals.installed(["nic", *names], args.weights, warnings.warn)
     image = Image.fromarray(pixels)
     with tqdm(codecs, unit="codec", leave=False, disable=None) as bar:
         trials, curves = compare(image, bar, args.quality, args.psnr)

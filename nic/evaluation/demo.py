@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from nic import arguments
 from nic.errors import NicError
 from nic.evaluation.bench import PHOTO, quality_for
 from nic.evaluation.trial import Trial, attempt
@@ -106,11 +107,11 @@ def main() -> int:
     """Run the demonstration; returns the exit code."""
     parser = argparse.ArgumentParser(description="Show what nic does, on one photograph.")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER")
-    parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+    arguments.add_weights(parser)
     args = parser.parse_args()
     try:
         require("eval", "scipy", "matplotlib", "rich")
-        _print(run(args.output, args.model))
+        _print(run(args.output, args.weights))
     except NicError as error:
         print(f"nic: {error}", file=sys.stderr)
         return error.exit_code

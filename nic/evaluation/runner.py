@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="efforts of nic, such as 0,3,9 (default: 3, which the results call nic; it is always"
         " among them)",
     )
-    parser.add_argument("--model", type=Path, help="weight file (default: the shipped model)")
+    arguments.add_weights(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -102,9 +102,9 @@ def main(args: argparse.Namespace) -> int:
 
     console = Console(stderr=True, markup=False)
     names = [*map(rivals.nic_name, [DEFAULT_EFFORT, *args.efforts]), *args.rivals]
-    codecs = rivals.installed(names, args.model, console.print)
+    codecs = rivals.installed(names, args.weights, console.print)
     output = args.output or Path("runs/eval") / args.folder.resolve().name
-    tasks = plan(images.find(args.folder), codecs, args.qualities, args.model)
+    tasks = plan(images.find(args.folder), codecs, args.qualities, args.weights)
     measured = measure_missing(
         tasks,
         output / "points.jsonl",
