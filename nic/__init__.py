@@ -218,9 +218,7 @@ def _bytes(data: Any) -> bytes:
     try:
         return bytes(memoryview(data))
     except TypeError as error:
-        raise InputError(
-            f"expected the bytes of a .nic file, not {type(data).__name__}"
-        ) from error
+        raise InputError(f"expected the bytes of a .nic file, not {type(data).__name__}") from error
 
 
 @contextmanager

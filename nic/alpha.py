@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, WebPImagePlugin
+from PIL import Image
 
-from nic.errors import FormatError
+from nic.errors import FormatError, LimitExceeded
 
 OPAQUE = 255
 
@@ -30,16 +30,18 @@ def encode(alpha: np.ndarray) -> bytes:
 
 
 def decode(data: bytes, height: int, width: int) -> np.ndarray:
-    """Inverse of `encode`; FormatError unless `data` is just such an image of that size."""
+    """Inverse of `encode`; FormatError unless `data` is just such an image of that size,
+    LimitExceeded where it is larger than the application lets Pillow read."""
     sizes = int.from_bytes(data[1:5], "little")
     found = (sizes >> 14 & 0x3FFF) + 1, (sizes & 0x3FFF) + 1
     if len(data) < 5 or data[0] != SIGNATURE or found != (height, width):
         raise FormatError(f"the alpha channel is no lossless WebP of {width}x{height} pixels")
     try:
-        # Not Image.open, which has a limit of pixels that is the application's.
-        with WebPImagePlugin.WebPImageFile(io.BytesIO(_webp_file(data))) as image:
+        with Image.open(io.BytesIO(_webp_file(data)), formats=["WEBP"]) as image:
             return np.array(image.convert("RGB").getchannel("G"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LimitExceeded(f"the alpha channel: {error}") from error
+    except (OSError, ValueError) as error:
         raise FormatError("the alpha channel is damaged") from error
 
 

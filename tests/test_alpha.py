@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 
 from nic import alpha
-from nic.errors import FormatError
+from nic.errors import FormatError, LimitExceeded
 
 SIZES = arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)
 
@@ -55,3 +56,10 @@ def test_filling_is_smooth():
     pixels = np.where((x - 32) ** 2 + (y - 32) ** 2 < 300, 100 + x // 2, 0).astype(np.uint8)
     filled = alpha.fill(pixels, pixels > 0).astype(int)
     assert max(np.abs(np.diff(filled, axis=k)).max() for k in (0, 1)) <= 12
+
+
+def test_a_limit_of_the_applications_is_an_error_of_nics(monkeypatch):
+    data = alpha.encode(np.zeros((24, 20), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(LimitExceeded, match="480 pixels"):
+        alpha.decode(data, 24, 20)

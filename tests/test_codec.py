@@ -3,6 +3,7 @@
 import json
 import weakref
 import zlib
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ from vectors.make import EFFORT, NIC_1, VECTORS, picture
 import nic
 from nic import codec, container, images, models, symbols, tiles
 from nic.config import CONFIGS
-from nic.errors import ChecksumError, InputError, LimitExceeded, ModelMismatch, NicError
+from nic.errors import (
+    ChecksumError,
+    FormatError,
+    InputError,
+    LimitExceeded,
+    ModelMismatch,
+    NicError,
+)
 from nic.fidelity import psnr
 from nic.picture import Picture
 
@@ -232,7 +240,9 @@ def test_options_out_of_range_are_refused(options):
         codec.encode(Picture(picture(4, 4)), **options)
 
 
-@pytest.mark.parametrize("crop", [(0, 0, 1), (0, 0, 1.5, 2), "0,0,2,2", 7, (0, 0, 0, 2), ()], ids=str)
+@pytest.mark.parametrize(
+    "crop", [(0, 0, 1), (0, 0, 1.5, 2), "0,0,2,2", 7, (0, 0, 0, 2), ()], ids=str
+)
 def test_crops_that_are_none_are_refused(crop):
     with pytest.raises(InputError, match="crop"):
         codec.decode(codec.encode(Picture(picture(4, 4))), crop=crop)
@@ -243,6 +253,37 @@ def test_crops_that_are_none_are_refused(crop):
 )
 def test_quality_steps(quality, step):
     assert codec.quality_step(quality) == step
+
+
+def test_errors_do_not_wait_for_files_to_come():
+    def endless():
+        while True:
+            yield b"no picture"
+
+    results = codec.decode_batch(endless())
+    assert [str(next(results)) for _ in range(3)] == ["not a .nic file (at byte 0)"] * 3
+    sound = codec.encode(Picture(picture(4, 4)))
+    results = codec.decode_batch(chain([sound], endless()))
+    assert next(results).width == 4 and isinstance(next(results), NicError)
+
+
+def test_damage_names_its_part_of_the_file():
+    data = codec.encode(Picture(picture(4, 4), exif=b"MM"))
+    header, chunks = container.read(data)
+    chunks["e"] = b"\x80\x01" + chunks["e"]
+    with pytest.raises(FormatError, match=r"^the exif chunk: integer with leading zeros$"):
+        codec.decode(rewritten(header, chunks))
+    data = codec.encode(Picture(picture(4, 4)), lanes=2)
+    header, chunks = container.read(data)
+    chunks["L"] = b"\x80\x01" + chunks["L"]
+    with pytest.raises(FormatError, match=r"^the image: lane lengths: integer with leading zeros$"):
+        codec.decode(rewritten(header, chunks))
+
+
+def rewritten(header: container.Header, chunks: dict[str, bytes]) -> bytes:
+    """A file of the same header with other chunks."""
+    names = "fingerprint quality_step gray lanes width height latents_crc".split()
+    return container.write([*chunks.items()], **{name: getattr(header, name) for name in names})
 
 
 def test_pictures_are_let_go():

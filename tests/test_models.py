@@ -118,6 +118,8 @@ def altered(weights, tmp_path, fields=(), **changes):
         {"entropy_channels": [16, 16]},
         {"anchors": 1},
         {"s_max": float("nan")},
+        {"s_max": 1000},
+        {"lmbda_min": 5e-324},
         {"unheard_of": 1},
     ],
     ids=str,
@@ -148,6 +150,7 @@ def test_tensors_that_are_not_the_configurations_are_refused(weights, tmp_path):
         ("context.settings", lambda t: t + np.float32(0.5)),
         ("context.settings", lambda t: t + np.array([0, 2, 0], t.dtype)),
         ("skip_below", lambda t: t + np.float32(np.inf)),
+        ("skip_below", lambda t: np.repeat(t, 2)),
         ("z_tables.cdfs", lambda t: np.where(t % 65536, np.float32(np.nan), t)),
         ("z_tables.cdfs", lambda t: t[::-1].astype(np.uint32)),
         ("z_tables.starts", lambda t: -t),
@@ -176,6 +179,17 @@ def test_weights_that_give_no_finite_latents_are_an_error(weights, tmp_path):
     path = altered(weights, tmp_path, std=np.zeros_like)
     with pytest.raises(InputError, match="no finite latents"), np.errstate(all="ignore"):
         codec.encode(Picture(picture(9, 7)), 50, effort=0, model=models.read(path))
+
+
+def test_weights_whose_gradients_overflow_are_no_error(weights, tmp_path):
+    model = models.read(weights)
+    names = [n for n in model.tensors if n in ("g_s.fine_gain.values", "g_s.gdn.2.beta")]
+    huge = dict.fromkeys(names, lambda t: t * 0 + np.float16(65504))
+    model = models.read(altered(weights, tmp_path, **huge))
+    source = Picture(picture(9, 7))
+    with np.errstate(all="ignore"):
+        data = codec.encode(source, 50, effort=4, model=model)
+        assert codec.decode(data, model=model).pixels.shape == (7, 9, 3)
 
 
 @pytest.mark.parametrize("part", ["g_a", "h_s"])

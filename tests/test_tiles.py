@@ -242,6 +242,23 @@ def test_latents_that_do_not_match_name_their_tile(large, decoded):
     assert np.abs(rest.pixels[:, :1900].astype(int) - decoded.pixels[:, :1900]).max() <= 1
 
 
+def test_a_tile_whose_alpha_is_none_is_lost_like_others(large, decoded):
+    header, chunks = container.read(large[1])
+    parts = [(tile.streams, tile.latents_crc) for tile in tiles.unpack(header, chunks)]
+    parts[1][0]["A"] = b"/" + bytes(10)
+    packed, latents_crc = tiles.pack(parts)
+    data = container.write(
+        packed, fingerprint=header.fingerprint, quality_step=header.quality_step, gray=False,
+        lanes=1, width=2060, height=40, latents_crc=latents_crc,
+    )  # fmt: skip
+    with pytest.raises(FormatError, match="tile 1 .*alpha"):
+        codec.decode(data)
+    with pytest.warns(UserWarning, match="tile 1 .*alpha"):
+        rest = codec.decode(data, keep_going=True)
+    assert (rest.pixels[:, 1024:2048] == 128).all() and (rest.alpha[:, 1024:2048] == 255).all()
+    assert (rest.alpha[:, :1024] == decoded.alpha[:, :1024]).all()
+
+
 def test_one_tile_alone_is_never_kept_going(model):
     data = bytearray(codec.encode(Picture(picture(20, 20)), 50))
     data[-6] ^= 1
