@@ -137,12 +137,15 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _replace_closed_streams() -> None:
+def _prepare_streams() -> None:
     """To read data from a closed stream or write any to it is an error; messages go nowhere, and
-    above all not into a file that was opened in the stream's place."""
+    above all not into a file that was opened in the stream's place. What the terminal's encoding
+    lacks is escaped."""
     sys.stdin = sys.stdin or open(os.devnull, "w")
     sys.stdout = sys.stdout or open(os.devnull)
     sys.stderr = sys.stderr or open(os.devnull, "w")
+    with contextlib.suppress(AttributeError):  # a stream that a program has put in its place
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: list[str] | None) -> int:
@@ -151,10 +154,10 @@ def _run(argv: list[str] | None) -> int:
     except SystemExit:  # --help and --version, printed
         sys.stdout.flush()
         return 0
-    quiet = getattr(args, "quiet", False)
     with warnings.catch_warnings():
-        if quiet:
-            warnings.simplefilter("ignore")
+        # Of equal ones by default only the first is shown, though they may be of several files.
+        shown = "ignore" if getattr(args, "quiet", False) else "always"
+        warnings.simplefilter(shown, UserWarning)
         warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
         code = args.run(args) or 0
     sys.stdout.flush()
@@ -163,7 +166,7 @@ def _run(argv: list[str] | None) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns its exit code, after one line on standard error if not 0."""
-    _replace_closed_streams()
+    _prepare_streams()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(argv)

@@ -41,9 +41,12 @@ def positive(text: str) -> float:
 def size(text: str) -> int:
     """A number of bytes, such as 800, 50k or 1.5M."""
     factor = {"k": 1000, "M": 1000**2}.get(text[-1:], 1)
-    value = int(positive(text[:-1] if factor > 1 else text) * factor)
-    if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is less than a byte")
+    try:
+        value = int(float(text[:-1] if factor > 1 else text) * factor)
+    except (ValueError, OverflowError):
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes such as 800, 50k or 1.5M")
     return value
 
 

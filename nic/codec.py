@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
 
@@ -58,7 +59,7 @@ def encode(
         raise InputError("only one of quality, size, bpp and psnr can be asked for")
     model, effort = model or models.load(), check_effort(effort)
     if bpp is not None:
-        size = _positive("bpp", bpp) * picture.width * picture.height / 8
+        size = min(_positive("bpp", bpp) * picture.width * picture.height / 8, sys.maxsize)
     step = quality_step(50.0 if quality is None else quality)
     options = _lanes(lanes), alpha_quality, exact
     files = Files(picture, model, effort, *options, report, progress)

@@ -75,6 +75,8 @@ def write(name: str, data: bytes, overwrite: bool) -> None:
 
 def check_target(path: str | Path, overwrite: bool) -> None:
     """Refuse a target that cannot be meant, before any work is spent on it; raises OutputError."""
+    if not str(path):
+        raise OutputError("the output has no name")
     if os.path.isdir(path):
         raise OutputError(f"{path}: is a folder")
     if os.path.isfile(path) and not overwrite:
@@ -91,12 +93,15 @@ def write_atomic(path: str | Path, data: bytes, overwrite: bool = False) -> None
     device, a pipe) is written directly. Raises OutputError.
     """
     check_target(path, overwrite)
+    target = os.path.realpath(path)
+    if os.path.islink(target):
+        raise OutputError(f"{path}: a link that leads to itself")
     try:
         if os.path.exists(path) and not os.path.isfile(path):
             with open(path, "wb") as file:
                 file.write(data)
         else:
-            _replace(os.path.realpath(path), data)
+            _replace(target, data)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -30,9 +30,11 @@ def main(args: argparse.Namespace) -> None:
     from nic import codec, images
     from nic.appearance import stripped
 
+    with about(args.input):
+        data = files.read(args.input)
     files.check_output(args.output, args.input, overwrite=True)
     with about(args.input):
-        picture = codec.decode(files.read(args.input))
+        picture = codec.decode(data)
     image = images.to_pil(stripped(picture)[0])
     image.thumbnail((args.size, args.size), Image.Resampling.LANCZOS)
     png = io.BytesIO()

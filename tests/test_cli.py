@@ -10,19 +10,23 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import crafted
 import lossless_codec
 import numpy as np
 import pytest
 from PIL import Image
+from vectors.make import NIC_1
 
 import cli
 import nic
-from nic import container, files
+from nic import container, files, models
 
 ROOT = Path(__file__).parents[1]
 
@@ -160,6 +164,7 @@ def test_two_files_do_not_become_one(folder, refused):
 def test_several_files_need_a_folder_and_no_stream(folder, refused):
     assert refused("decode", "a.nic", "b.nic", "-o", "none")[0] == 8
     assert refused("decode", "a.nic", "-")[0] == 2
+    assert refused("decode", "a.nic", "b.nic", "-v")[0] == 2
 
 
 def test_gray_stays_gray(folder):
@@ -250,7 +255,47 @@ def test_what_is_dropped_is_said(folder, capsys):
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save("clear.png")
     assert cli.main(["encode", "clear.png"]) == 0
     assert cli.main(["decode", "clear.nic", "-o", "a.jpg"]) == 0
-    assert "nic: warning: JPEG holds no transparency" in capsys.readouterr().err
+    assert "nic: warning: clear.nic: JPEG holds no transparency" in capsys.readouterr().err
+
+
+def test_each_file_gets_its_warning(folder, capsys):
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save("a.png")
+    assert cli.main(["encode", "a.png", "--quiet"]) == 0
+    (folder / "b.nic").write_bytes((folder / "a.nic").read_bytes())
+    assert cli.main(["decode", "a.nic", "b.nic", "--format", "jpg"]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert [line.split(": ")[2] for line in warned] == ["a.nic", "b.nic"]
+    assert cli.main(["decode", "a.nic", "b.nic", "--format", "jpg", "-f", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_pipes_are_read_once(folder, photo):
+    assert cli.main(["encode", "photo.png", "-o", "a.nic", "--quiet"]) == 0
+    (folder / "out").mkdir()
+    os.mkfifo("b.nic")
+    for names in (["b.nic"], ["b.nic", "a.nic"]):
+        writer = threading.Thread(target=lambda: Path("b.nic").write_bytes(data))
+        data = Path("a.nic").read_bytes()
+        writer.start()
+        assert cli.main(["decode", *names, "-o", "out", "-f", "--quiet"]) == 0
+        writer.join()
+        assert np.array_equal(read("out/b.png"), photo)
+
+
+def test_messages_that_cannot_be_written_change_nothing(folder):
+    with open("/dev/full", "wb") as full:
+        for argv, code in ((["encode", "photo.png"], 0), (["encode", "none.png"], 2)):
+            command = [sys.executable, str(ROOT / "tests/lossless_codec.py"), *argv]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            assert subprocess.run(command, stderr=full, env=environment).returncode == code
+    assert container.read_header(Path("photo.nic").read_bytes()).width == 56
+
+
+def test_names_beyond_the_terminals_encoding(folder):
+    assert cli.main(["encode", "photo.png", "-o", "gr\u00fc\u00df.nic", "--quiet"]) == 0
+    process = start("info", "gr\u00fc\u00df.nic", env={"PYTHONIOENCODING": "ascii"})
+    assert process.communicate()[0].startswith(b"gr\\xfc\\xdf.nic\n")
+    assert process.returncode == 0
 
 
 def test_python_warnings_become_one_line(folder, capsys, monkeypatch):
@@ -328,6 +373,11 @@ def test_unusable_arguments(folder, refused):
         ["encode", "photo.png", "--no-such-flag"],
         ["encode", "photo.png", "--alpha-quality", "101"],
         ["encode", "photo.png", "--frame", "1"],
+        ["encode", "photo.png", "--size", "k"],
+        ["encode", "photo.png", "--size", "0.1"],
+        ["encode", "photo.png", "--size", "1e308k"],
+        ["bench", "--bpp", "-1"],
+        ["bench", "--memory", "nan"],
         ["encode", "photo.png", "-v", "--quiet"],
         ["encode", "photo.png", "--weights", "missing.safetensors"],
         ["encode", "missing.png"],
@@ -376,6 +426,7 @@ def test_nothing_is_overwritten_unasked(folder, refused):
 
 
 def test_impossible_outputs(folder, refused, capsys):
+    os.symlink("loop", "loop")
     assert cli.main(["encode", "photo.png", "--quiet"]) == 0
     for output, expected in (
         ("no/such/a.nic", 8),
@@ -383,12 +434,16 @@ def test_impossible_outputs(folder, refused, capsys):
         ("photo.png/a.nic", 8),
         ("/dev/full", 8),
         ("x" * 300, 8),
+        ("", 8),
+        ("loop", 8),
     ):
         code, line = refused("encode", "photo.png", "-o", output)
         assert code == expected, line
     for output in ("a", "a.xyz", "a.psd"):
         assert refused("decode", "photo.nic", "-o", output)[0] == 2
     assert refused("decode", "photo.nic", "--format", "xyz")[0] == 2
+    assert refused("decode", "-", "-o", ".")[0] == 2
+    os.unlink("loop")
     assert sorted(os.listdir()) == ["photo.nic", "photo.png"]
 
 
@@ -487,6 +542,17 @@ def test_refusals_and_info_load_nothing_heavy(folder):
 
 
 # With the codec itself
+
+
+def test_other_models_and_suspicious_sizes_have_exit_codes(model, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "tests/vectors/rgb-48x33-q50.nic", "golden.nic")
+    assert refused("decode", "golden.nic")[0] == 6
+    Path("large.nic").write_bytes(crafted.empty(8192, 0, models.load(NIC_1).fingerprint))
+    weights = "--weights", str(NIC_1)
+    assert refused("decode", "large.nic", *weights)[0] == 7
+    assert refused("decode", "large.nic", *weights, "--any-ratio")[0] == 3
+    assert not list(tmp_path.glob("*.png"))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

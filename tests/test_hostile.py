@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 
+import crafted
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from nic import codec, container, images, tiles
+from nic import codec, container, images
 from nic.appearance import stripped
 from nic.errors import FormatError, LimitExceeded, NicError
 from nic.picture import Picture
@@ -90,20 +91,10 @@ def test_edited_images(format, edits, strip):
         images.load(io.BytesIO(edited(file.getvalue(), edits)), strip=strip)
 
 
-def crafted(side: int, hyper: int, fingerprint: bytes) -> bytes:
-    """A file that is sound up to its streams: zeros, as many a tile as `hyper` says."""
-    count = (side // container.TILE_SIDE) ** 2
-    chunks, crc = tiles.pack([({"H": bytes(hyper), "L": b""}, 0)] * count)
-    return container.write(
-        chunks, fingerprint=fingerprint, quality_step=0, gray=False, lanes=1, width=side,
-        height=side, latents_crc=crc,
-    )  # fmt: skip
-
-
 def test_a_small_file_of_many_pixels_is_refused_at_once(golden_model):
     # 64 tiles; one of them may cost nothing, each other 256 bytes: 252 for every one.
     for hyper, error in [(0, LimitExceeded), (251, LimitExceeded), (252, FormatError)]:
-        data = crafted(8192, hyper, golden_model.fingerprint)
+        data = crafted.empty(8192, hyper, golden_model.fingerprint)
         with pytest.raises(error):
             codec.decode(data)
         with pytest.raises(FormatError):
@@ -111,7 +102,7 @@ def test_a_small_file_of_many_pixels_is_refused_at_once(golden_model):
 
 
 def test_one_tile_is_never_too_many_pixels(golden_model):
-    container.check_ratio(container.read_header(crafted(1024, 0, golden_model.fingerprint)))
+    container.check_ratio(container.read_header(crafted.empty(1024, 0, golden_model.fingerprint)))
 
 
 def test_flat_images_are_far_from_the_limit_of_pixels_for_bytes(golden_model):

@@ -7,7 +7,6 @@ import io
 import struct
 import os
 import stat
-import struct
 import warnings
 from zlib import compress, crc32
 

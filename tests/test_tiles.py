@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zlib
 
+import crafted
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -231,10 +232,7 @@ def test_latents_that_do_not_match_name_their_tile(large, decoded):
         for n, tile in enumerate(tiles.unpack(header, chunks))
     ]
     packed, latents_crc = tiles.pack(parts)
-    data = container.write(
-        packed, fingerprint=header.fingerprint, quality_step=header.quality_step, gray=False,
-        lanes=1, width=2060, height=40, latents_crc=latents_crc,
-    )  # fmt: skip
+    data = crafted.rewritten(header, dict(packed), latents_crc)
     with pytest.raises(ChecksumError, match="tile 2 .*decoded latents"):
         codec.decode(data)
     with pytest.warns(UserWarning, match="tile 2 .*decoded latents"):
@@ -247,10 +245,7 @@ def test_a_tile_whose_alpha_is_none_is_lost_like_others(large, decoded):
     parts = [(tile.streams, tile.latents_crc) for tile in tiles.unpack(header, chunks)]
     parts[1][0]["A"] = b"/" + bytes(10)
     packed, latents_crc = tiles.pack(parts)
-    data = container.write(
-        packed, fingerprint=header.fingerprint, quality_step=header.quality_step, gray=False,
-        lanes=1, width=2060, height=40, latents_crc=latents_crc,
-    )  # fmt: skip
+    data = crafted.rewritten(header, dict(packed), latents_crc)
     with pytest.raises(FormatError, match="tile 1 .*alpha"):
         codec.decode(data)
     with pytest.warns(UserWarning, match="tile 1 .*alpha"):

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import nic
 from nic import arguments, container, files
-from nic.commands.shared import about, complain, load_model, progress_bar, say, say_report
+from nic.commands.shared import (
+    about,
+    complain,
+    load_model,
+    progress_bar,
+    say,
+    say_report,
+    warnings_about,
+)
 from nic.errors import InputError, NicError, OutputError
 
 if TYPE_CHECKING:
@@ -68,16 +76,20 @@ def _crop(text: str) -> tuple[int, int, int, int]:
 
 def main(args: argparse.Namespace) -> int:
     """Run `nic decode`: all files are tried, and the first error is the exit code."""
-    if len(args.inputs) == 1 and not os.path.isdir(args.output or ""):
-        _decode_one(args, args.inputs[0])
-        return 0
-    return _decode_several(args)
+    if len(args.inputs) > 1:
+        return _decode_several(args)
+    _decode_one(args, args.inputs[0])
+    return 0
 
 
 def _decode_one(args: argparse.Namespace, name: str) -> None:
     from nic import codec, images
 
-    output = args.output or _decoded_name(args, name)
+    output = args.output
+    if output is None or os.path.isdir(output):
+        if output and name == files.STREAM:
+            raise InputError("standard input has no name for a file in a folder: name one with -o")
+        output = _decoded_name(args, name, output)
     report = {} if args.verbose else None
     with _sound(name, partly=bool(args.crop)) as (data, header):
         format = images.format_for(args.format or ("png" if output == files.STREAM else output))
@@ -93,7 +105,8 @@ def _decode_one(args: argparse.Namespace, name: str) -> None:
                 report=report,
                 progress=progress,
             )
-    _write_picture(args, picture, name, output, format)
+    with warnings_about(lambda: name):
+        _write_picture(args, picture, name, output, format)
     say_report(args, report)
 
 
@@ -108,6 +121,8 @@ def _decode_several(args: argparse.Namespace) -> int:
         raise OutputError(f"{folder}: no such folder; several files need one")
     if files.STREAM in args.inputs:
         raise InputError("standard input is read alone, not with other files")
+    if args.verbose:
+        raise InputError("--verbose is for one file at a time")
     under_way: deque[tuple[str, str, str]] = deque()
     outputs: set[str] = set()
 
@@ -123,8 +138,8 @@ def _decode_several(args: argparse.Namespace) -> int:
                 files.check_output(output, name, args.force)
                 if output in outputs:
                     raise OutputError(f"{output}: made from another file already")
-                with _sound(name) as (data, _):
-                    pass
+                with about(name):
+                    container.read(data := files.read(name))
             except NicError as error:
                 fail(error)
             else:
@@ -140,16 +155,18 @@ def _decode_several(args: argparse.Namespace) -> int:
         model=load_model(args, sum(map(_pixels, args.inputs))),
     )
     bar = tqdm(total=len(args.inputs), unit="file", disable=args.quiet or None, leave=False)
-    for result in results:
-        name, output, format = under_way.popleft()
-        try:
-            with about(name):
+    with warnings_about(lambda: under_way[0][0]):
+        for result in results:
+            name, output, format = under_way[0]
+            try:
                 if isinstance(result, NicError):
+                    result.add_note(name)
                     raise result
                 _write_picture(args, result, name, output, format)
-        except NicError as error:
-            fail(error)
-        bar.update()
+            except NicError as error:
+                fail(error)
+            under_way.popleft()
+            bar.update()
     bar.close()
     return errors[0] if errors else 0
 
@@ -160,7 +177,7 @@ def _decoded_name(args: argparse.Namespace, name: str, folder: str | None = None
 
 
 @contextlib.contextmanager
-def _sound(name: str, partly: bool = False) -> Iterator[tuple[bytes | Stored, container.Header]]:
+def _sound(name: str, partly: bool) -> Iterator[tuple[bytes | Stored, container.Header]]:
     """A file that is not broken: one that is, is refused before anything heavy is loaded."""
     with contextlib.ExitStack() as stack:
         with about(name):
@@ -170,12 +187,12 @@ def _sound(name: str, partly: bool = False) -> Iterator[tuple[bytes | Stored, co
 
 
 def _pixels(name: str) -> int:
-    """Of a file, by its header; 0 where that cannot be read."""
+    """Of a file, by its header; 0 where that cannot be read, or could not be read again."""
     try:
-        header = nic.info(name)
+        header = nic.info(name) if os.path.isfile(name) else None
     except NicError:
         return 0
-    return header.width * header.height
+    return header.width * header.height if header else 0
 
 
 def _write_picture(

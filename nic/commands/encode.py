@@ -85,7 +85,9 @@ def main(args: argparse.Namespace) -> None:
 
     source = sys.stdin.buffer if args.input == files.STREAM else args.input
     picture, notes = images.load(source, strip=args.strip, frame=args.frame)
-    output = args.output or files.default_output(args.input, ".nic")
+    output = args.output
+    if output is None:
+        output = files.default_output(args.input, ".nic")
     files.check_output(output, args.input, args.force)
     for note in notes:
         say(args, f"warning: {args.input}: {note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def say(args: argparse.Namespace, text: str) -> None:
     """One line, unless --quiet."""
     if not args.quiet:
-        print(f"nic: {files.printable(text)}", file=sys.stderr)
+        _tell(text)
 
 
 def say_report(args: argparse.Namespace, report: dict | None) -> None:
@@ -32,18 +33,37 @@ def say_report(args: argparse.Namespace, report: dict | None) -> None:
 
 def complain(error: object) -> None:
     """One line, after the name of the file that an error speaks of; --quiet or not."""
-    names = getattr(error, "__notes__", [])
-    print("nic:", files.printable(": ".join([*names, str(error)])), file=sys.stderr)
+    _tell(": ".join([*getattr(error, "__notes__", []), str(error)]))
+
+
+def _tell(text: str) -> None:
+    # Where messages cannot be written, files and exit codes are as they would have been.
+    with contextlib.suppress(OSError):
+        print("nic:", files.printable(text), file=sys.stderr)
 
 
 @contextlib.contextmanager
 def about(name: str) -> Iterator[None]:
-    """Says of which file an error speaks."""
+    """Says of which file an error or a warning speaks."""
     try:
-        yield
+        with warnings_about(lambda: name):
+            yield
     except NicError as error:
         error.add_note(name)
         raise
+
+
+@contextlib.contextmanager
+def warnings_about(name: Callable[[], str]) -> Iterator[None]:
+    """Says of which file a warning speaks; the name is asked for when it comes."""
+    show = warnings.showwarning
+    warnings.showwarning = lambda message, *rest, **more: show(
+        f"{name()}: {message}", *rest, **more
+    )
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 @contextlib.contextmanager
