@@ -9,7 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, targets, tiles
+from nic import alpha, container, metadata, models, regions, targets, tiles
 from nic.config import LATENT_STRIDE, QUALITY_STEPS
 from nic.decoder import decode, decode_batch, decode_latents
 from nic.effort import DEFAULT_EFFORT, REFINED, check_effort
@@ -221,8 +221,8 @@ def _opacity(picture: Picture, quality: float) -> np.ndarray | None:
 
 def _code_alpha(opacity: np.ndarray) -> Iterator[bytes]:
     """A stream for each tile; of several tiles, an opaque one has none."""
-    regions = tiles.regions(*tiles.grid(*opacity.shape))
-    for region in regions:
-        part = opacity[tiles.scaled(region, LATENT_STRIDE)]
-        opaque = len(regions) > 1 and part.min() == alpha.OPAQUE
+    places = tiles.regions(*opacity.shape)
+    for region in places:
+        part = opacity[regions.scaled(region, LATENT_STRIDE)]
+        opaque = len(places) > 1 and part.min() == alpha.OPAQUE
         yield b"" if opaque else alpha.encode(part)

@@ -9,15 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, tiles
+from nic import alpha, container, metadata, models, regions, tiles
 from nic.config import LATENT_STRIDE
 from nic.errors import InputError, ModelMismatch, NicError, part_of_file
 from nic.models import Model
 from nic.picture import Picture
 from nic.prior import LATENT_BITS, Progress
+from nic.regions import Region
 from nic.stored import Stored
 from nic.streams import decode_tiles
-from nic.tiles import Region, Tile
+from nic.tiles import Tile
 from nic.timing import timed
 
 LOST = 128
@@ -153,9 +154,9 @@ def _wanted(
 ) -> Job:
     if header.fingerprint != model.fingerprint:
         raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
-    area, grid = _area(crop, header), tiles.grid(header.height, header.width)
+    area, grid = _area(crop, header), regions.latent_grid(header.height, header.width)
     kept = metadata.unpack(chunks)
-    region = tiles.widened(_latents_of(area), model.networks.reach, *grid)
+    region = regions.widened(regions.covering(area, LATENT_STRIDE), model.networks.reach, *grid)
     wanted = tiles.unpack(header, chunks, region)
     keep_going = keep_going and header.tiles > 1
     if not keep_going:
@@ -170,7 +171,7 @@ class Decoded(NamedTuple):
     """(h, w, M) int32 in LATENT_BITS, of the job's region; 0 in tiles that were lost."""
     opacity: np.ndarray | None
     """uint8, of the job's area, if there is transparency; opaque in tiles that were lost."""
-    regions: list[Region]
+    whole: list[Region]
     """Of the tiles that were decoded, the latents."""
 
 
@@ -178,9 +179,9 @@ def _gathered(
     job: Job, decoded: Iterable[tuple[Tile, np.ndarray | NicError]], model: Model
 ) -> Decoded:
     """Tiles put together; the error of one is raised, or if the job goes on, warned of."""
-    v_hat = np.zeros((*tiles.size(job.region), model.config.M), np.int32)
-    opacity = np.full(tiles.size(job.area), alpha.OPAQUE, np.uint8) if job.header.alpha else None
-    regions = []
+    v_hat = np.zeros((*regions.size(job.region), model.config.M), np.int32)
+    opacity = np.full(regions.size(job.area), alpha.OPAQUE, np.uint8) if job.header.alpha else None
+    sound = []
     for tile, part in decoded:
         try:
             if isinstance(part, NicError):
@@ -192,21 +193,21 @@ def _gathered(
                 raise
             warnings.warn(f"{error}: filled with gray", stacklevel=3)
             continue
-        common = tiles.overlap(tile.region, job.region)
-        v_hat[tiles.within(common, job.region)] = part[tiles.within(common, tile.region)]
-        regions.append(tile.region)
-    return Decoded(v_hat, opacity, regions)
+        common = regions.overlap(tile.region, job.region)
+        v_hat[regions.within(common, job.region)] = part[regions.within(common, tile.region)]
+        sound.append(tile.region)
+    return Decoded(v_hat, opacity, sound)
 
 
 def _decode_alpha(tile: Tile, job: Job, opacity: np.ndarray) -> None:
     """Write a tile's part of the alpha channel into that of the job's area; FormatError."""
-    whole = tiles.whole(job.header.height, job.header.width)
-    place = tiles.overlap(tiles.scaled(tile.region, LATENT_STRIDE), whole)
-    common = tiles.overlap(place, job.area)
-    if not tiles.is_empty(common) and (tile.streams["A"] or job.header.tiles == 1):
+    whole = regions.whole(job.header.height, job.header.width)
+    place = regions.overlap(regions.scaled(tile.region, LATENT_STRIDE), whole)
+    common = regions.overlap(place, job.area)
+    if not regions.is_empty(common) and (tile.streams["A"] or job.header.tiles == 1):
         with part_of_file(tile.name):
-            part = alpha.decode(tile.streams["A"], *tiles.size(place))
-        opacity[tiles.within(common, job.area)] = part[tiles.within(common, place)]
+            part = alpha.decode(tile.streams["A"], *regions.size(place))
+        opacity[regions.within(common, job.area)] = part[regions.within(common, place)]
 
 
 def _picture(job: Job, decoded: Decoded, model: Model) -> Picture:
@@ -218,23 +219,18 @@ def _synthesise(job: Job, decoded: Decoded, model: Model) -> np.ndarray:
     area, header = job.area, job.header
     s, networks = model.config.s(header.quality_step), model.networks
     gain = model.gain(header.quality_step) * 2.0**LATENT_BITS
-    grid = tiles.grid(header.height, header.width)
-    pixels = np.empty(tiles.size(area) + (() if header.gray else (3,)), np.uint8)
-    for core in tiles.regions(*grid):
-        common = tiles.overlap(tiles.scaled(core, LATENT_STRIDE), area)
-        if tiles.is_empty(common):
+    grid = regions.latent_grid(header.height, header.width)
+    pixels = np.empty(regions.size(area) + (() if header.gray else (3,)), np.uint8)
+    for core in tiles.regions(header.height, header.width):
+        common = regions.overlap(regions.scaled(core, LATENT_STRIDE), area)
+        if regions.is_empty(common):
             continue
-        if core not in decoded.regions:
-            pixels[tiles.within(common, area)] = LOST
+        if core not in decoded.whole:
+            pixels[regions.within(common, area)] = LOST
             continue
-        window = tiles.widened(_latents_of(common), networks.reach, *grid)
-        u_hat = (decoded.v_hat[tiles.within(window, job.region)] / gain).astype(np.float32)
+        window = regions.widened(regions.covering(common, LATENT_STRIDE), networks.reach, *grid)
+        u_hat = (decoded.v_hat[regions.within(window, job.region)] / gain).astype(np.float32)
         rendered = networks.render(u_hat, s, header.gray)
-        outer = tiles.scaled(window, LATENT_STRIDE)
-        pixels[tiles.within(common, area)] = rendered[tiles.within(common, outer)]
+        outer = regions.scaled(window, LATENT_STRIDE)
+        pixels[regions.within(common, area)] = rendered[regions.within(common, outer)]
     return pixels
-
-
-def _latents_of(area: Region) -> Region:
-    """The latents that an area of pixels lies on."""
-    return tuple(slice(r.start // LATENT_STRIDE, -(-r.stop // LATENT_STRIDE)) for r in area)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nic import alpha, quantizer, tiles
+from nic import alpha, quantizer, regions, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
 from nic.effort import lmbda, stops
 from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
 from nic.prior import LATENT_BITS, LatentCode, Progress
+from nic.regions import Region
 from nic.samples import pad, samples
 from nic.streams import TileCode, hyper, in_groups, tile_code
 from nic.symbols import VALUE_MAX
-from nic.tiles import Region
 
 if TYPE_CHECKING:
     from nic.refine import Refiner
@@ -60,7 +60,7 @@ class Encoder:
     ):
         self.pixels, self.shown, self.progress = pixels, shown, progress
         self.model, self.effort, self.lanes = model, effort, lanes
-        self.grid = tiles.grid(*pixels.shape[:2])
+        self.grid = regions.latent_grid(*pixels.shape[:2])
         if stops(effort):
             require("train", "torch")
         self._recent: dict[int, Latents] = {}
@@ -68,7 +68,7 @@ class Encoder:
     @property
     def tiles(self) -> int:
         """Number of tiles."""
-        return len(tiles.regions(*self.grid))
+        return len(tiles.regions(*self.pixels.shape[:2]))
 
     def code(self, step: int, dead_zone: float = 0.0, estimate: bool = False) -> list[TileCode]:
         """The streams of all tiles at a quality step.
@@ -93,19 +93,19 @@ class Encoder:
             from nic.refine import Refiner
 
             refiner = Refiner(self.model, step, lmbda(self.model.config, step))
-            regions, total = tiles.regions(*self.grid), stops(self.effort)[-1]
-            for n, region in enumerate(regions):
+            places, total = tiles.regions(*self.pixels.shape[:2]), stops(self.effort)[-1]
+            for n, region in enumerate(places):
 
                 def count(iterations: int, before: int = n * total) -> None:
                     if self.progress:
-                        self.progress(before + iterations, len(regions) * total)
+                        self.progress(before + iterations, len(places) * total)
 
                 self._refine(latents, step, region, refiner, count)
         return latents
 
     def _pixels(self, region: Region) -> np.ndarray:
         """The pixels to code on a region of latents."""
-        area = tiles.scaled(region, LATENT_STRIDE)
+        area = regions.scaled(region, LATENT_STRIDE)
         if self.shown is None:
             return self.pixels[area]
         return alpha.fill(self.pixels[area], self.shown[area])
@@ -115,10 +115,10 @@ class Encoder:
         (h, w), config, networks = self.grid, self.model.config, self.model.networks
         s, gain = config.s(step), self.model.gain(step)
         v = np.empty((h, w, config.M), np.float32)
-        z = np.empty((*tiles.size(hyper(tiles.whole(h, w))), config.z_channels), np.float32)
-        for region in tiles.regions(h, w):
-            window = tiles.widened(region, networks.reach, h, w)
-            u = networks.analyse(samples(self._pixels(window)), s)[tiles.within(region, window)]
+        z = np.empty((*regions.size(hyper(regions.whole(h, w))), config.z_channels), np.float32)
+        for region in tiles.regions(*self.pixels.shape[:2]):
+            window = regions.widened(region, networks.reach, h, w)
+            u = networks.analyse(samples(self._pixels(window)), s)[regions.within(region, window)]
             z[hyper(region)] = networks.hyper_analyse(pad(u, HYPER_STRIDE), s)
             v[region] = u * gain
         if not (np.isfinite(v).all() and np.isfinite(z).all()):
@@ -128,16 +128,16 @@ class Encoder:
     def _cost(self, latents: Latents, step: int, region: Region, code: LatentCode) -> float:
         """bits + lmbda * squared error of a tile as the decoder will have it; see
         `effort.lmbda`."""
-        window = tiles.widened(region, self.model.networks.reach, *self.grid)
+        window = regions.widened(region, self.model.networks.reach, *self.grid)
         v = latents.v[window].copy()
-        v[tiles.within(region, window)] = code.v_hat * np.float32(2.0**-LATENT_BITS)
+        v[regions.within(region, window)] = code.v_hat * np.float32(2.0**-LATENT_BITS)
         u_hat = v / self.model.gain(step)
         gray = self.pixels.ndim == 2
         rendered = self.model.networks.render(u_hat, self.model.config.s(step), gray)
-        area, outer = (tiles.scaled(r, LATENT_STRIDE) for r in (region, window))
-        original = self._pixels(window)[tiles.within(area, outer)]
+        area, outer = (regions.scaled(r, LATENT_STRIDE) for r in (region, window))
+        original = self._pixels(window)[regions.within(area, outer)]
         height, width = original.shape[:2]
-        rendered = rendered[tiles.within(area, outer)][:height, :width]
+        rendered = rendered[regions.within(area, outer)][:height, :width]
         error = rendered.astype(np.float32) - original
         squared = float(np.square(error).sum(dtype=np.float64)) * height * width / error.size
         hyper_stream = self.model.prior.encode_z(latents.z_hat(region))
@@ -156,14 +156,14 @@ class Encoder:
 
         `count` is called with the iterations done.
         """
-        window, at = tiles.widened(region, self.model.networks.reach, *self.grid), hyper(region)
+        window, at = regions.widened(region, self.model.networks.reach, *self.grid), hyper(region)
         [code] = _code([(latents, region, self.lanes)], step, self.model)
         least = self._cost(latents, step, region, code)
         best = latents.v[region].copy(), latents.z[at].copy()
         for refined in refiner.refine(
             self._pixels(window),
             latents.v[window],
-            tiles.within(region, window),
+            regions.within(region, window),
             code.v_hat,
             latents.z[at],
             stops(self.effort),
@@ -187,7 +187,7 @@ def code_tiles(
     """All tiles of several images at a quality step, in lockstep; see `Encoder.code`."""
     if not encoders:
         return []
-    parts = [(n, r) for n, e in enumerate(encoders) for r in tiles.regions(*e.grid)]
+    parts = [(n, r) for n, e in enumerate(encoders) for r in tiles.regions(*e.pixels.shape[:2])]
     latents = [encoder.latents(step) for encoder in encoders]
     codes: list[list[TileCode]] = [[] for _ in encoders]
     model = encoders[0].model

@@ -35,8 +35,8 @@ from nic.prior import (
 from nic.quantizer import residual
 from nic.range_coder import PRECISION
 from nic.rate import gaussian_bits
+from nic.regions import Region
 from nic.tables import SCALE_MAX, SCALE_MIN, SCALES
-from nic.tiles import Region
 from nic.transforms import KINDS
 
 TEMPERATURE = 0.2

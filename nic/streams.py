@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nic import tiles
+from nic import regions
 from nic.config import HYPER_STRIDE
 from nic.errors import ChecksumError, FormatError, NicError, part_of_file
 from nic.models import Model
 from nic.prior import LatentCode, Progress, step_count
 from nic.range_coder import PRECISION
+from nic.regions import Region
 from nic.tables import SCALES, gaussian_bits, scale_levels
-from nic.tiles import Region, Tile
+from nic.tiles import Tile
 
 
 class TileCode(NamedTuple):
@@ -69,7 +70,7 @@ def _decode_group(
 def _decode_lockstep(
     group: Sequence[Tile], model: Model, progress: Progress | None
 ) -> list[np.ndarray]:
-    sizes = [tiles.size(tile.region) for tile in group]
+    sizes = [regions.size(tile.region) for tile in group]
     latents = [tile.streams["L"] for tile in group]
     steps = [tile.header.quality_step for tile in group]
     lanes = [tile.header.lanes for tile in group]
@@ -83,12 +84,12 @@ def _decode_lockstep(
 
 
 def in_groups(
-    regions: Sequence[Region], size: int, progress: Progress | None
+    places: Sequence[Region], size: int, progress: Progress | None
 ) -> Iterator[tuple[slice, Progress | None]]:
     """Which tiles advance in lockstep, `size` at a time, and the `progress` of their part of all
     steps."""
-    groups = [slice(at, at + size) for at in range(0, len(regions), size)]
-    steps = [max(step_count(*tiles.size(region)) for region in regions[at]) for at in groups]
+    groups = [slice(at, at + size) for at in range(0, len(places), size)]
+    steps = [max(step_count(*regions.size(place)) for place in places[at]) for at in groups]
     for n, at in enumerate(groups):
 
         def share(done: int, _: int, before: int = sum(steps[:n])) -> None:
@@ -99,7 +100,7 @@ def in_groups(
 
 def hyper(region: Region) -> Region:
     """The hyperlatents of a tile's latents."""
-    return tuple(slice(r.start // HYPER_STRIDE, -(-r.stop // HYPER_STRIDE)) for r in region)
+    return regions.covering(region, HYPER_STRIDE)
 
 
 def latents_crc(v_hat: np.ndarray) -> int:

@@ -1,7 +1,6 @@
 """Large images in tiles: squares of latents, each with streams and checksums of its own.
 
-A tile decodes alone, and damage to one leaves the others whole. A region is a pair of slices, rows
-and columns, of the image's latents or of its pixels.
+A tile decodes alone, and damage to one leaves the others whole.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from itertools import accumulate, pairwise
 from nic.config import LATENT_STRIDE
 from nic.container import CRC_SIZE, TILE_SIDE, TILED, Header, read_varint, write_varint
 from nic.errors import ChecksumError, FormatError, part_of_file
+from nic.regions import Region, is_empty, latent_grid, overlap, scaled, squares, whole
 from nic.stored import Stored
 
 SIDE = TILE_SIDE // LATENT_STRIDE
 """Latent positions of a tile in each direction."""
-
-Region = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -43,55 +41,9 @@ class Tile:
         return self.data_crc is not None and _crc(*self.streams.values()) != self.data_crc
 
 
-def grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of latents of an image of that many pixels."""
-    return -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
-
-
-def whole(h: int, w: int) -> Region:
-    """All of h rows and w columns."""
-    return slice(0, h), slice(0, w)
-
-
-def regions(h: int, w: int) -> list[Region]:
-    """The tiles of an h x w grid of latents, row by row."""
-    return [
-        (slice(top, min(top + SIDE, h)), slice(left, min(left + SIDE, w)))
-        for top in range(0, h, SIDE)
-        for left in range(0, w, SIDE)
-    ]
-
-
-def widened(region: Region, margin: int, h: int, w: int) -> Region:
-    """A region and what lies up to `margin` around it within an h x w grid."""
-    return tuple(
-        slice(max(0, r.start - margin), min(r.stop + margin, size))
-        for r, size in zip(region, (h, w))
-    )
-
-
-def overlap(a: Region, b: Region) -> Region:
-    """What two regions share; its sides are 0 or negative where that is nothing."""
-    return tuple(slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b))
-
-
-def size(region: Region) -> tuple[int, int]:
-    """Rows and columns."""
-    return tuple(r.stop - r.start for r in region)
-
-
-def is_empty(region: Region) -> bool:
-    return any(r.start >= r.stop for r in region)
-
-
-def within(region: Region, outer: Region) -> Region:
-    """A region counted from the corner of one that contains it."""
-    return tuple(slice(r.start - o.start, r.stop - o.start) for r, o in zip(region, outer))
-
-
-def scaled(region: Region, factor: int) -> Region:
-    """Of latents in pixels, for instance."""
-    return tuple(slice(r.start * factor, r.stop * factor) for r in region)
+def regions(height: int, width: int) -> list[Region]:
+    """The latents of each tile of an image of that many pixels, row by row."""
+    return squares(*latent_grid(height, width), SIDE)
 
 
 def pack(tiles: Sequence[tuple[dict[str, bytes], int]]) -> tuple[list[tuple[str, bytes]], int]:
@@ -117,11 +69,11 @@ def unpack(
     Raises FormatError or ChecksumError where the table of tiles is not that of the file.
     """
     kinds = [kind for kind in TILED if kind in chunks]
-    places = regions(*grid(header.height, header.width))
+    places = regions(header.height, header.width)
     if "T" not in chunks:
         streams = {kind: chunks[kind] for kind in kinds}
         return [Tile(header, "the image", places[0], streams, header.latents_crc, None)]
-    wanted = wanted or whole(*grid(header.height, header.width))
+    wanted = wanted or whole(*latent_grid(header.height, header.width))
     with part_of_file("the table of tiles"):
         entries = _read_table(chunks["T"], len(kinds), len(places))
     if _crc(*(_pack_crc(latents_crc) for _, latents_crc, _ in entries)) != header.latents_crc:

@@ -584,7 +584,9 @@ def test_crops_and_damaged_tiles(model, tmp_path, monkeypatch, capsys):
     assert cli.main(["info", "damaged.nic"]) == cli.main(["decode", "damaged.nic"]) == 4
     assert capsys.readouterr().err.count("the file is damaged: tile 1 (from x 1024, y 0)") == 2
     assert cli.main(["decode", "damaged.nic", "--keep-going"]) == 0
-    assert "nic: warning: damaged.nic: tile 1 (from x 1024, y 0) is damaged" in capsys.readouterr().err
+    assert (
+        "nic: warning: damaged.nic: tile 1 (from x 1024, y 0) is damaged" in capsys.readouterr().err
+    )
     assert (read("damaged.png")[:, 1024:] == 128).all()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from vectors.make import EFFORT, NIC_1, VECTORS, picture
 
 import nic
-from nic import codec, container, images, models, symbols, tiles
+from nic import codec, container, images, models, regions, symbols, tiles
 from nic.config import CONFIGS
 from nic.errors import (
     ChecksumError,
@@ -74,7 +74,7 @@ def test_golden_latents_encode_to_the_same_bytes(name):
     v_hat = codec.decode_latents(header, chunks, model)
     for tile in tiles.unpack(header, chunks):
         hyper, latents = tile.streams["H"], tile.streams["L"]
-        z_hat = model.prior.decode_z(hyper, *tiles.size(tile.region))
+        z_hat = model.prior.decode_z(hyper, *regions.size(tile.region))
         own = v_hat[tile.region]
         assert model.prior.encode_z(z_hat) == hyper
         y = model.prior.encode_y(own / 64, z_hat, header.quality_step, header.lanes)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from vectors.make import VECTORS, picture
 
-from nic import codec, container, models, tiles
+from nic import codec, container, models, regions, tiles
 from nic.picture import Picture
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def device_hash(name: str, triton: bool) -> str:
     model = models.load(VECTORS[name].weights)
     header, chunks = container.read((FOLDER / f"{name}.nic").read_bytes())
     [tile] = tiles.unpack(header, chunks)
-    size = tiles.size(tile.region)
+    size = regions.size(tile.region)
     z_hat = model.prior.decode_z(tile.streams["H"], *size)
     device_prior = DevicePrior(model.prior, "cpu", triton=triton)
     streams, steps, lanes = [tile.streams["L"]], [header.quality_step], [header.lanes]

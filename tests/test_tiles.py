@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectors.make import picture
 
-from nic import codec, container, tiles
+from nic import codec, container, regions, tiles
 from nic.errors import ChecksumError, FormatError, InputError, NicError
 from nic.fidelity import psnr
 from nic.picture import Picture
@@ -56,10 +56,10 @@ def test_every_tile_comes_back(choose):
     assert [tile.streams for tile in found] == streams
     assert [tile.latents_crc for tile in found] == crcs
     assert not any(tile.damaged for tile in found)
-    grid = np.zeros(tiles.grid(height, width), int)
+    grid = np.zeros(regions.latent_grid(height, width), int)
     for tile in found:
         grid[tile.region] += 1
-        assert max(tiles.size(tile.region)) <= tiles.SIDE
+        assert max(regions.size(tile.region)) <= tiles.SIDE
     assert (grid == 1).all()
 
 

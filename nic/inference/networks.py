@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nic.config import LATENT_STRIDE, LEAKY_SLOPE, ModelConfig
+from nic.regions import scaled, windows
 from nic.samples import grey_levels
 
 GATHER_BYTES = 2**23
@@ -48,7 +48,7 @@ class Networks(ABC):
         h, w = x.shape[0] // LATENT_STRIDE, x.shape[1] // LATENT_STRIDE
         u = np.empty((h, w, self.config.M), np.float32)
         for core, window, inner in windows(h, w, self.window, self.reach):
-            u[core] = self.analyse_window(x[pixels_of(window)], s)[inner]
+            u[core] = self.analyse_window(x[scaled(window, LATENT_STRIDE)], s)[inner]
         return u
 
     def synthesise(self, u_hat: np.ndarray, s: float) -> np.ndarray:
@@ -56,7 +56,8 @@ class Networks(ABC):
         h, w, _ = u_hat.shape
         x_hat = np.empty((h * LATENT_STRIDE, w * LATENT_STRIDE, 3), np.float32)
         for core, window, inner in windows(h, w, self.window, self.reach):
-            x_hat[pixels_of(core)] = self.synthesise_window(u_hat[window], s)[pixels_of(inner)]
+            part = self.synthesise_window(u_hat[window], s)
+            x_hat[scaled(core, LATENT_STRIDE)] = part[scaled(inner, LATENT_STRIDE)]
         return x_hat
 
     def render(self, u_hat: np.ndarray, s: float, gray: bool) -> np.ndarray:
@@ -103,38 +104,6 @@ class Networks(ABC):
             out[top : top + rows] = (piece @ matrix).reshape(-1, w, matrix.shape[1])
         out += bias
         return out
-
-
-Region = tuple[slice, slice]
-
-
-def windows(h: int, w: int, side: int, margin: int) -> Iterator[tuple[Region, Region, Region]]:
-    """Regions of an h x w grid that are computed one at a time, to bound memory.
-
-    Yields each region's core, the window to compute it from, `margin` wider where the grid goes on,
-    and the core's place within the window.
-    """
-    for top in range(0, h, side):
-        for left in range(0, w, side):
-            corner, end = (top, left), (min(top + side, h), min(left + side, w))
-            outer = [max(0, a - margin) for a in corner]
-            stop = [min(b + margin, size) for b, size in zip(end, (h, w))]
-            yield (
-                _region(corner, end),
-                _region(outer, stop),
-                _region(
-                    [a - o for a, o in zip(corner, outer)], [b - o for b, o in zip(end, outer)]
-                ),
-            )
-
-
-def _region(corner: Sequence[int], end: Sequence[int]) -> Region:
-    return slice(corner[0], end[0]), slice(corner[1], end[1])
-
-
-def pixels_of(region: Region) -> Region:
-    """A region of the latents' grid in pixels."""
-    return tuple(slice(r.start * LATENT_STRIDE, r.stop * LATENT_STRIDE) for r in region)
 
 
 def leaky_relu(x: np.ndarray) -> np.ndarray:

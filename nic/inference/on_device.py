@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from nic.config import LATENT_STRIDE, ModelConfig
 from nic.inference import make_networks
-from nic.inference.networks import Networks, pixels_of, windows
+from nic.inference.networks import Networks
+from nic.regions import scaled, windows
 from nic.transforms import KINDS
 
 
@@ -45,9 +46,10 @@ class DeviceNetworks(Networks):
         pixels = np.empty(shape if gray else (*shape, 3), np.uint8)
         for core, window, inner in windows(h, w, self.window, self.reach):
             with _exact():
-                x_hat = self._synthesised(u_hat[window], s)[0].permute(1, 2, 0)[pixels_of(inner)]
+                x_hat = self._synthesised(u_hat[window], s)[0].permute(1, 2, 0)
+                x_hat = x_hat[scaled(inner, LATENT_STRIDE)]
                 levels = (x_hat.mean(2) if gray else x_hat).add(0.5).mul(255).round().clamp(0, 255)
-                pixels[pixels_of(core)] = levels.byte().contiguous().cpu().numpy()
+                pixels[scaled(core, LATENT_STRIDE)] = levels.byte().contiguous().cpu().numpy()
         return pixels
 
     def _synthesised(self, u_hat: np.ndarray, s: float) -> Tensor:
