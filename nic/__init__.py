@@ -188,10 +188,9 @@ def _pixels_of_file(data: bytes | Stored) -> int:
     from nic import container
 
     try:
-        header = container.read_header(data[: container.MAX_HEADER_SIZE])
+        return container.read_header(data[: container.MAX_HEADER_SIZE]).pixels
     except NicError:
         return 0
-    return header.width * header.height
 
 
 def _picture(image: Any, strip: bool, frame: int | None) -> Picture:

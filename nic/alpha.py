@@ -17,14 +17,14 @@ SIGNATURE = 0x2F
 RIFF_SIZE = 20
 """Bytes of a WebP file before its bitstream."""
 
-EFFORT = {"lossless": True, "quality": 100, "method": 5}
+WEBP_OPTIONS = {"lossless": True, "quality": 100, "method": 5}
 """Pillow's options: about a second for a hard megapixel, a sixth of the next method's time."""
 
 
 def encode(alpha: np.ndarray) -> bytes:
     """uint8 (H, W), at most 16384 a side -> a lossless WebP bitstream of three equal channels."""
     file = io.BytesIO()
-    Image.fromarray(alpha).save(file, "WEBP", **EFFORT)
+    Image.fromarray(alpha).save(file, "WEBP", **WEBP_OPTIONS)
     size = int.from_bytes(file.getvalue()[RIFF_SIZE - 4 : RIFF_SIZE], "little")
     return file.getvalue()[RIFF_SIZE : RIFF_SIZE + size]
 

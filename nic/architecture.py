@@ -15,7 +15,7 @@ from nic.prior import TAPS
 Shape = tuple[int, ...]
 
 
-class Layer(NamedTuple):
+class LayerShape(NamedTuple):
     """One linear layer."""
 
     shape: Shape
@@ -34,51 +34,51 @@ class Layer(NamedTuple):
         return {f"{name}.{weight}": self.shape, f"{name}.{bias}": self.shape[:1]}
 
 
-def transform_layers(config: ModelConfig) -> dict[str, Layer]:
+def transform_layers(config: ModelConfig) -> dict[str, LayerShape]:
     """Layers of g_a, g_s and h_a."""
     return (_gdn_layers if config.transforms == "gdn" else _block_layers)(config)
 
 
-def _block_layers(config: ModelConfig) -> dict[str, Layer]:
+def _block_layers(config: ModelConfig) -> dict[str, LayerShape]:
     N, M, C = config.N, config.M, config.hyper_channels
     layers = {
-        "g_a.linear": Layer((M, 3, LATENT_STRIDE, LATENT_STRIDE), 16),
-        "g_a.head": Layer((N, 3 * 64, 1, 1), 8),
-        "g_a.down": Layer((N, N, 3, 3), 16),
-        "g_a.tail": Layer((M, N, 1, 1), 16),
-        "g_s.linear": Layer((3 * LATENT_STRIDE**2, M, 1, 1), 16),
-        "g_s.head": Layer((N, M, 1, 1), 16),
-        "g_s.up": Layer((4 * N, N, 1, 1), 16),
-        "g_s.tail": Layer((3 * 64, N, 1, 1), 8),
-        "h_a.head": Layer((C, 2 * M, 1, 1), 16),
-        "h_a.down1": Layer((C, C, 5, 5), 32),
-        "h_a.down2": Layer((config.z_channels, C, 5, 5), 64),
+        "g_a.linear": LayerShape((M, 3, LATENT_STRIDE, LATENT_STRIDE), 16),
+        "g_a.head": LayerShape((N, 3 * 64, 1, 1), 8),
+        "g_a.down": LayerShape((N, N, 3, 3), 16),
+        "g_a.tail": LayerShape((M, N, 1, 1), 16),
+        "g_s.linear": LayerShape((3 * LATENT_STRIDE**2, M, 1, 1), 16),
+        "g_s.head": LayerShape((N, M, 1, 1), 16),
+        "g_s.up": LayerShape((4 * N, N, 1, 1), 16),
+        "g_s.tail": LayerShape((3 * 64, N, 1, 1), 8),
+        "h_a.head": LayerShape((C, 2 * M, 1, 1), 16),
+        "h_a.down1": LayerShape((C, C, 5, 5), 32),
+        "h_a.down2": LayerShape((config.z_channels, C, 5, 5), 64),
     }
     blocks = {"h_a.block": (C, 16)}
     for side in ("g_a", "g_s"):
         blocks |= {f"{side}.fine.{k}": (N, 8) for k in range(config.fine_blocks)}
         blocks |= {f"{side}.coarse.{k}": (N, 16) for k in range(config.coarse_blocks)}
     for name, (n, stride) in blocks.items():
-        layers[f"{name}.layers.0"] = Layer((n // 2, n, 1, 1), stride)
-        layers[f"{name}.layers.2"] = Layer((n // 2, n // 2, 3, 3), stride)
-        layers[f"{name}.layers.4"] = Layer((n, n // 2, 1, 1), stride)
+        layers[f"{name}.layers.0"] = LayerShape((n // 2, n, 1, 1), stride)
+        layers[f"{name}.layers.2"] = LayerShape((n // 2, n // 2, 3, 3), stride)
+        layers[f"{name}.layers.4"] = LayerShape((n, n // 2, 1, 1), stride)
     return layers
 
 
-def _gdn_layers(config: ModelConfig) -> dict[str, Layer]:
+def _gdn_layers(config: ModelConfig) -> dict[str, LayerShape]:
     N, M, Z = config.N, config.M, config.z_channels
     layers = {
-        "h_a.conv.0": Layer((Z, M, 3, 3), 16),
-        "h_a.conv.1": Layer((Z, Z, 5, 5), 32),
-        "h_a.conv.2": Layer((Z, Z, 5, 5), 64),
+        "h_a.conv.0": LayerShape((Z, M, 3, 3), 16),
+        "h_a.conv.1": LayerShape((Z, Z, 5, 5), 32),
+        "h_a.conv.2": LayerShape((Z, Z, 5, 5), 64),
     }
     for k, (a, b) in enumerate(pairwise([3, N, N, N, M])):
-        layers[f"g_a.conv.{k}"] = Layer((b, a, 5, 5), 2 ** (k + 1))
+        layers[f"g_a.conv.{k}"] = LayerShape((b, a, 5, 5), 2 ** (k + 1))
     for k, (a, b) in enumerate(pairwise([M, N, N, N, 3])):
-        layers[f"g_s.conv.{k}"] = Layer((4 * b, a, 3, 3), 2 ** (4 - k))
+        layers[f"g_s.conv.{k}"] = LayerShape((4 * b, a, 3, 3), 2 ** (4 - k))
     for k in range(3):
-        layers[f"g_a.gdn.{k}"] = Layer((N, N), 2 ** (k + 1))
-        layers[f"g_s.gdn.{k}"] = Layer((N, N), 2 ** (3 - k))
+        layers[f"g_a.gdn.{k}"] = LayerShape((N, N), 2 ** (k + 1))
+        layers[f"g_s.gdn.{k}"] = LayerShape((N, N), 2 ** (3 - k))
     return layers
 
 
@@ -100,19 +100,19 @@ def transform_tensors(config: ModelConfig) -> dict[str, Shape]:
     return tensors | {f"{name}.values": (config.anchors, channels) for name, channels in gains}
 
 
-def prior_layers(config: ModelConfig) -> dict[str, Layer]:
+def prior_layers(config: ModelConfig) -> dict[str, LayerShape]:
     """Layers of h_s, of the context and of the entropy parameters, as in a weight file."""
     M, C, psi, phi = config.M, config.hyper_channels, config.psi_channels, config.phi_channels
     coarse, middle = LATENT_STRIDE * HYPER_STRIDE, LATENT_STRIDE * HYPER_STRIDE // 2
     layers = {
-        "hyper.0": Layer((4 * C, config.z_channels, 3, 3), coarse),
-        "hyper.1": Layer((4 * C, C, 3, 3), middle),
-        "hyper.2": Layer((psi, C, 3, 3), LATENT_STRIDE),
-        "context": Layer((phi, M, 1, len(TAPS)), LATENT_STRIDE),
+        "hyper.0": LayerShape((4 * C, config.z_channels, 3, 3), coarse),
+        "hyper.1": LayerShape((4 * C, C, 3, 3), middle),
+        "hyper.2": LayerShape((psi, C, 3, 3), LATENT_STRIDE),
+        "context": LayerShape((phi, M, 1, len(TAPS)), LATENT_STRIDE),
     }
     widths = [psi + phi, *config.entropy_channels, 2 * M]
     for k, (a, b) in enumerate(pairwise(widths)):
-        layers[f"entropy.{k}"] = Layer((b, a, 1, 1), LATENT_STRIDE)
+        layers[f"entropy.{k}"] = LayerShape((b, a, 1, 1), LATENT_STRIDE)
     return layers
 
 

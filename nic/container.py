@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from nic.config import QUALITY_STEPS
 from nic.errors import ChecksumError, FormatError, LimitExceeded, UnsupportedVersion
 from nic.stored import Stored
 
@@ -47,10 +48,10 @@ CRC_SIZE = 4
 LANES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class Codec(NamedTuple):
+class FieldType(NamedTuple):
     """How one field's value becomes bytes, and text."""
 
-    type: str
+    name: str
     read: Callable[[bytes, int], tuple[Any, int]]
     """(data, offset) -> (value, offset after it)."""
     write: Callable[[Any], bytes]
@@ -69,17 +70,17 @@ def _read_bytes(data: bytes, at: int, count: int) -> bytes:
     return data[at : at + count]
 
 
-def _bytes(count: int) -> Codec:
-    return Codec(
+def _bytes(count: int) -> FieldType:
+    return FieldType(
         f"{count} bytes", lambda d, at: (_read_bytes(d, at, count), at + count), bytes, bytes.hex
     )
 
 
-def _uint(count: int, show: Callable[[int], str] = str) -> Codec:
+def _uint(count: int, show: Callable[[int], str] = str) -> FieldType:
     def read(data: bytes, at: int) -> tuple[int, int]:
         return int.from_bytes(_read_bytes(data, at, count), "big"), at + count
 
-    return Codec(f"u{8 * count}", read, lambda value: value.to_bytes(count, "big"), show)
+    return FieldType(f"u{8 * count}", read, lambda value: value.to_bytes(count, "big"), show)
 
 
 def _read_magic(data: bytes, at: int) -> tuple[bytes, int]:
@@ -159,15 +160,15 @@ def _show_chunks(chunks: tuple[tuple[str, int], ...]) -> str:
 
 
 def _show_quality(step: int) -> str:
-    return f"{step} (quality {step / 2.55:.1f})"
+    return f"{step} (quality {100 * step / (QUALITY_STEPS - 1):.1f})"
 
 
-_VARINT = Codec("varint", read_varint, write_varint)
+_VARINT = FieldType("varint", read_varint, write_varint)
 _CRC = _uint(CRC_SIZE, "{:08x}".format)
 
 
-def _field(codec: Codec, meaning: str, **default: Any) -> Any:
-    return field(metadata={"codec": codec, "meaning": meaning}, **default)
+def _field(type: FieldType, meaning: str, **default: Any) -> Any:
+    return field(metadata={"type": type, "meaning": meaning}, **default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,23 +176,24 @@ class Header:
     """All fields of a header, in the file's order; a CRC-32 of their bytes follows them."""
 
     magic: bytes = _field(
-        Codec("4 bytes", _read_magic, bytes, bytes.hex), "marks a .nic file", default=MAGIC
+        FieldType("4 bytes", _read_magic, bytes, bytes.hex), "marks a .nic file", default=MAGIC
     )
     version: tuple[int, int] = _field(
-        Codec("u8", _read_version, lambda v: bytes([v[0] << 4 | v[1]]), _show_version),
+        FieldType("u8", _read_version, lambda v: bytes([v[0] << 4 | v[1]]), _show_version),
         "format version, major.minor",
         default=VERSION,
     )
     fingerprint: bytes = _field(_bytes(8), "the model: first 8 bytes of its file's SHA-256")
     quality_step: int = _field(_uint(1, _show_quality), "quality in steps of 1/2.55")
     flags: Flags = _field(
-        Codec("u8", _read_flags, _write_flags, _show_flags), "gray image, lanes of the range coder"
+        FieldType("u8", _read_flags, _write_flags, _show_flags),
+        "gray image, lanes of the range coder",
     )
     width: int = _field(_VARINT, "pixels")
     height: int = _field(_VARINT, "pixels")
     latents_crc: int = _field(_CRC, "CRC-32 of the decoded latents")
     chunks: tuple[tuple[str, int], ...] = _field(
-        Codec("table", _read_chunks, _write_chunks, _show_chunks), "type and size of each chunk"
+        FieldType("table", _read_chunks, _write_chunks, _show_chunks), "type and size of each chunk"
     )
 
     @property
@@ -205,6 +207,16 @@ class Header:
     @property
     def alpha(self) -> bool:
         return "A" in dict(self.chunks)
+
+    @property
+    def quality(self) -> float:
+        """0..100."""
+        return 100 * self.quality_step / (QUALITY_STEPS - 1)
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
 
     @property
     def tiles(self) -> int:
@@ -250,14 +262,14 @@ def write(
     return b"".join([_pack(header), *parts, _data_crc(dict(chunks))])
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes | Stored) -> Header:
     """The header of a file from its first MAX_HEADER_SIZE bytes, or all if it has fewer.
 
     Raises FormatError, ChecksumError, UnsupportedVersion or LimitExceeded.
     """
     values, at = {}, 0
     for f in fields(Header):
-        values[f.name], at = f.metadata["codec"].read(data, at)
+        values[f.name], at = f.metadata["type"].read(data, at)
     if _read_bytes(data, at, CRC_SIZE) != _crc(data[:at]):
         raise ChecksumError("the header is damaged: its checksum does not match")
     header = Header(**values)
@@ -270,8 +282,8 @@ def read(data: bytes | Stored) -> tuple[Header, dict[str, bytes | Stored]]:
     """The header and the chunks' bytes by type.
 
     Every byte is verified, but for the data of several tiles, which of a file that is not in memory
-    are not even read: see `nic.tiles`. Raises as
-    `read_header`; FormatError also for a file cut short and for bytes after its end.
+    are not even read: see `nic.tiles`. Raises as `read_header`; FormatError also for a file cut
+    short and for bytes after its end.
     """
     header = read_header(data)
     if len(data) < header.file_size:
@@ -299,9 +311,8 @@ def check_size(width: int, height: int) -> None:
 
 def check_ratio(header: Header) -> None:
     """LimitExceeded for an image of more pixels than MAX_RATIO allows for its bytes."""
-    pixels = header.width * header.height
     coded = sum(size for kind, size in header.chunks if kind in REQUIRED)
-    if pixels > TILE_SIDE**2 + MAX_RATIO * coded:
+    if header.pixels > TILE_SIDE**2 + MAX_RATIO * coded:
         raise LimitExceeded(
             f"{header.width}x{header.height} pixels from {coded} bytes: more than {MAX_RATIO} for "
             "each (--any-ratio decodes them)"
@@ -312,7 +323,7 @@ def describe(header: Header) -> list[tuple[str, str, str]]:
     """(name, value, meaning) of every field, then of every chunk, for people to read."""
     rows = []
     for f in fields(header):
-        show = f.metadata["codec"].show
+        show = f.metadata["type"].show
         rows.append((f.name, show(getattr(header, f.name)), f.metadata["meaning"]))
     for kind, size in header.chunks:
         rows.append((f"chunk {kind}", f"{size} bytes", CHUNKS.get(kind, "unknown, skipped")))
@@ -334,7 +345,7 @@ def _data_crc(chunks: dict[str, bytes]) -> bytes:
 
 
 def _pack(header: Header) -> bytes:
-    packed = b"".join(f.metadata["codec"].write(getattr(header, f.name)) for f in fields(header))
+    packed = b"".join(f.metadata["type"].write(getattr(header, f.name)) for f in fields(header))
     return packed + _crc(packed)
 
 
@@ -342,7 +353,7 @@ def _validate(header: Header) -> None:
     """What a well-formed header must meet beyond its form."""
     if header.flags.reserved:
         raise UnsupportedVersion("a reserved flag is set: written by a newer version")
-    if header.width * header.height == 0:
+    if header.pixels == 0:
         raise FormatError(f"an image of {header.width}x{header.height} pixels")
     check_size(header.width, header.height)
     kinds = [kind for kind, _ in header.chunks]

@@ -47,7 +47,8 @@ def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
         return cache(lambda step: len(files.file(step, ZONE)))
 
     sizes = size(files)
-    step = _last_below(sizes, limit, quick and _last_below(size(quick), limit))
+    start = None if quick is None else _last_below(size(quick), limit)
+    step = _last_below(sizes, limit, start)
     if step >= 0 and sizes(step) >= (1 - SLACK) * limit:
         return files.file(step, ZONE)
     if step == LAST_STEP:
@@ -62,7 +63,8 @@ def for_psnr(files: Files, quick: Files | None, target: float) -> bytes:
         return cache(lambda step: files.psnr(files.file(step, ZONE)))
 
     values = psnr(files)
-    step = _last_below(values, target, quick and _last_below(psnr(quick), target))
+    start = None if quick is None else _last_below(psnr(quick), target)
+    step = _last_below(values, target, start)
     # On small pictures PSNR rises unevenly: another step near by may be nearer.
     around = range(max(0, step - NEAR), min(step + 1 + NEAR, LAST_STEP) + 1)
     for near in sorted(around, key=lambda k: abs(k - step - 0.5)):

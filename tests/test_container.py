@@ -313,7 +313,7 @@ def test_the_specification_lists_the_same_fields():
     section = spec.split("### Header\n")[1].split("###")[0]
     rows = [line.split("|") for line in section.splitlines() if line.startswith("|")][2:]
     documented = [(row[4].strip(" `"), row[3].strip()) for row in rows]
-    described = [(f.name, f.metadata["codec"].type) for f in fields(container.Header)]
+    described = [(f.name, f.metadata["type"].name) for f in fields(container.Header)]
     assert documented == [*described, ("header_crc", "u32")]
 
 

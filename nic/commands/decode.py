@@ -94,7 +94,7 @@ def _decode_one(args: argparse.Namespace, name: str) -> None:
     with _sound(name, partly=bool(args.crop)) as (data, header):
         format = images.format_for(args.format or ("png" if output == files.STREAM else output))
         files.check_output(output, name, args.force)
-        model = load_model(args, header.width * header.height)
+        model = load_model(args, header.pixels)
         with about(name), progress_bar(args, "decoding") as progress:
             picture = codec.decode(
                 data,
@@ -192,7 +192,7 @@ def _pixels(name: str) -> int:
         header = nic.info(name) if os.path.isfile(name) else None
     except NicError:
         return 0
-    return header.width * header.height if header else 0
+    return header.pixels if header else 0
 
 
 def _write_picture(

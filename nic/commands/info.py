@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
 def _print_info(name: str, as_json: bool) -> None:
     data = files.read(name)
     header = container.read_header(data)
-    bpp = 8 * len(data) / (header.width * header.height)
+    bpp = 8 * len(data) / header.pixels
     if as_json:
         print(json.dumps({"file": name, "bytes": len(data), "bpp": bpp, **_plain(header)}))
     else:
@@ -52,7 +52,7 @@ def _plain(header: container.Header) -> dict:
         "gray": header.gray,
         "alpha": header.alpha,
         "tiles": header.tiles,
-        "quality": round(header.quality_step / 2.55, 2),
+        "quality": round(header.quality, 2),
         "quality_step": header.quality_step,
         "lanes": header.lanes,
         "version": "{}.{}".format(*header.version),
