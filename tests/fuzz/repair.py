@@ -40,7 +40,7 @@ def repaired(data: bytes, fingerprint: bytes) -> bytes:
 def _parsed(data: bytes) -> tuple[Header, dict[str, bytes]]:
     values, at = {}, 0
     for field in fields(Header):
-        values[field.name], at = field.metadata["codec"].read(data, at)
+        values[field.name], at = field.metadata["type"].read(data, at)
     header, chunks = Header(**values), {}
     at += CRC_SIZE
     for kind, size in header.chunks:

@@ -98,7 +98,7 @@ def read_weights(data: bytes) -> None:
         path = Path(folder) / "hostile.safetensors"
         path.write_bytes(data)
         model = models.read(path)
-        coded = codec.encode(Picture(np.zeros((9, 7), np.uint8)), 50, effort=0, model=model)
+        coded = codec.encode(Picture(np.zeros((9, 7), np.uint8)), 50, effort=4, model=model)
         codec.decode(coded, model=model)
 
 
