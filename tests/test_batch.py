@@ -489,6 +489,38 @@ def test_the_only_copy_is_not_overwritten(source, here):
     assert Path("out/IMG_1.nic").read_bytes() == only and tree(source) == {"IMG_1.png"}
 
 
+def same_stamp(path: Path, colour: str) -> None:
+    """A file whose size and time are those of any other of these."""
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (24, 24), colour).save(path)
+    os.utime(path, (1, 1))
+
+
+@pytest.mark.parametrize("delete", [(), ("--delete-source",)])
+def test_another_picture_of_the_same_name_size_and_time(source, here, capsys, delete):
+    """Nor is it overwritten when the run that refused it is repeated."""
+    same_stamp(source / "IMG_1.bmp", "red")
+    same_stamp(Path("card2/IMG_1.bmp"), "blue")
+    batch("in", "out", *delete)
+    first = Path("out/IMG_1.nic").read_bytes()
+    for _ in range(2):
+        batch("card2", "out", *delete, code=9)
+        assert "IMG_1.nic exists already" in capsys.readouterr().err
+    assert Path("out/IMG_1.nic").read_bytes() == first and tree(Path("card2")) == {"IMG_1.bmp"}
+    same_stamp(source / "IMG_1.bmp", "green")
+    if delete:
+        batch("in", "out", *delete, code=9)
+        assert tree(source) == {"IMG_1.bmp"} and Path("out/IMG_1.nic").read_bytes() == first
+
+
+def test_a_copy_of_what_was_deleted_is_deleted_too(source, here, count):
+    same_stamp(source / "a.bmp", "red")
+    same_stamp(Path("copy/a.bmp"), "red")
+    batch("in", "out", "--delete-source")
+    batch("copy", "out", "--delete-source")
+    assert count() == 1 and tree(source) == tree(Path("copy")) == set()
+
+
 # Elsewhere
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -77,7 +78,8 @@ def one_run(folder: Path, options: Options) -> None:
         for task in tasks:
             data = Path(task.file.path).read_bytes()
             storage.write(f"{options.target}/{task.output}", data, task.standing is not None)
-            yield task.row(options, manifest.DONE, bytes_in=len(data), bytes_out=len(data))
+            facts = {"digest": hashlib.sha256(data).hexdigest(), "bytes_out": len(data)}
+            yield task.row(options, manifest.DONE, **facts)
 
     storage.make_folder(options.target)
     with Manifest(f"{options.target}/{manifest.NAME}") as record:

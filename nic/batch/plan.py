@@ -100,7 +100,9 @@ def _decide(
     plan: Plan, file: File, output: str, size: int | None, row: Row | None, options: Options
 ) -> None:
     """Add a file to the plan; `size` is that of the output that stands there, or None."""
-    same = row is not None and row.stamp == file.stamp and row.settings == options.settings
+    # By its stamp alone, a file of another folder may be another picture.
+    known = row is not None and (row.input, row.stamp) == (file.path, file.stamp)
+    same = known and row.settings == options.settings
     if size is None:
         if same and row.status == LARGER and options.skip_larger:
             plan.settled.append(row)
@@ -122,6 +124,8 @@ def _is_ours(row: Row | None, size: int, file: File) -> bool:
     """Whether an output of `size` bytes is of an earlier run, and of this file."""
     if row is None or not (row.status == STARTED or row.bytes_out == size):
         return False
+    if row.input == file.path and not row.deleted:
+        return True
     # Another source of the same name, or one that came after the first was deleted: what stands
-    # there may be the only copy.
-    return row.stamp == file.stamp or (row.input == file.path and not row.deleted)
+    # there may be the only copy, unless it is of just these bytes.
+    return row.stamp == file.stamp and storage.digest(file.path) == row.digest is not None

@@ -7,6 +7,7 @@ both, and none knows what is in a file.
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import stat
@@ -191,6 +192,14 @@ def holds(path: str, data: bytes) -> bool:
         return read(path) == data
     except InputError:
         return False
+
+
+def digest(path: str) -> str | None:
+    """SHA-256 of a file, hexadecimal; None where it cannot be read."""
+    try:
+        return hashlib.sha256(read(path)).hexdigest()
+    except InputError:
+        return None
 
 
 def write(path: str, data: bytes, overwrite: bool) -> None:
