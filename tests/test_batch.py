@@ -511,6 +511,8 @@ def test_another_picture_of_the_same_name_size_and_time(source, here, capsys, de
     if delete:
         batch("in", "out", *delete, code=9)
         assert tree(source) == {"IMG_1.bmp"} and Path("out/IMG_1.nic").read_bytes() == first
+        batch("in", "out", "-f")
+        assert Path("out/IMG_1.nic").read_bytes() != first
 
 
 def test_a_copy_of_what_was_deleted_is_deleted_too(source, here, count):
@@ -519,6 +521,16 @@ def test_a_copy_of_what_was_deleted_is_deleted_too(source, here, count):
     batch("in", "out", "--delete-source")
     batch("copy", "out", "--delete-source")
     assert count() == 1 and tree(source) == tree(Path("copy")) == set()
+
+
+def test_only_deletions_of_this_run_are_reported(source, here, capsys):
+    save(source / "a.png")
+    batch("in", "out", "--delete-source")
+    assert "1  sources deleted" in capsys.readouterr().out
+    save(source / "a.png")
+    batch("in", "out", "-f")
+    assert "deleted" not in capsys.readouterr().out
+    assert tree(source) == {"a.png"} and not rows(Path("out"))["a.nic"].deleted
 
 
 # Elsewhere

@@ -100,9 +100,8 @@ def _decide(
     plan: Plan, file: File, output: str, size: int | None, row: Row | None, options: Options
 ) -> None:
     """Add a file to the plan; `size` is that of the output that stands there, or None."""
-    # By its stamp alone, a file of another folder may be another picture.
-    known = row is not None and (row.input, row.stamp) == (file.path, file.stamp)
-    same = known and row.settings == options.settings
+    same = row is not None and _is_of(row, file) and row.stamp == file.stamp
+    same = same and row.settings == options.settings
     if size is None:
         if same and row.status == LARGER and options.skip_larger:
             plan.settled.append(row)
@@ -124,8 +123,14 @@ def _is_ours(row: Row | None, size: int, file: File) -> bool:
     """Whether an output of `size` bytes is of an earlier run, and of this file."""
     if row is None or not (row.status == STARTED or row.bytes_out == size):
         return False
-    if row.input == file.path and not row.deleted:
+    if _is_of(row, file):
         return True
-    # Another source of the same name, or one that came after the first was deleted: what stands
-    # there may be the only copy, unless it is of just these bytes.
+    # Of the same name, size and time, but from elsewhere: what stands there may be the only copy,
+    # unless it is of just these bytes.
     return row.stamp == file.stamp and storage.digest(file.path) == row.digest is not None
+
+
+def _is_of(row: Row, file: File) -> bool:
+    """Whether a row is of this file, and not of one elsewhere, or one that was deleted before it
+    came."""
+    return row.input == file.path and not row.deleted

@@ -104,7 +104,8 @@ def _convert(task: Task, options: Options, model: Model) -> Row:
     digest = hashlib.sha256(source).hexdigest()
     if task.before and task.before.digest == digest:
         # The same bytes as ever: touched, copied, or kept until now.
-        row = replace(task.before, input=task.file.path, stamp=task.file.stamp, error=None)
+        now = {"input": task.file.path, "stamp": task.file.stamp, "deleted": False}
+        row = replace(task.before, **now, error=None)
     else:
         row = replace(_converted(source, task, options, model), digest=digest)
     if options.delete_source and row.status == DONE:
