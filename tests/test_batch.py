@@ -396,6 +396,19 @@ def test_skip_larger(source, here, count, capsys):
     assert tree(Path("out")) == {"a.nic", "flat.nic"}
 
 
+def test_an_output_that_would_now_be_larger_goes(source, here, count, capsys):
+    """It is of a picture that is no more; but what no batch wrote stays, even with -f."""
+    save(source / "a.png")
+    batch("in", "out")
+    Image.new("RGB", (24, 24)).save(source / "a.png")
+    Path("out/flat.nic").write_bytes(b"by someone else")
+    Image.new("RGB", (24, 24)).save(source / "flat.png")
+    for _ in range(2):
+        batch("in", "out", "--skip-larger", "-q", "100", "-f")
+        assert tree(Path("out")) == {"flat.nic"}
+    assert count() == 1 + 2 + 1 and Path("out/flat.nic").read_bytes() == b"by someone else"
+
+
 def test_notes_are_kept_and_shown_on_request(source, here, capsys):
     Image.fromarray(np.full((8, 8), 999, np.uint16)).save(source / "a.png")
     batch("in", "out", "-v")

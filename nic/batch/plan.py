@@ -102,6 +102,7 @@ def _decide(
     """Add a file to the plan; `size` is that of the output that stands there, or None."""
     same = row is not None and _is_of(row, file) and row.stamp == file.stamp
     same = same and row.settings == options.settings
+    ours = size is not None and _is_ours(row, size, file)
     if size is None:
         if same and row.status == LARGER and options.skip_larger:
             plan.settled.append(row)
@@ -109,14 +110,14 @@ def _decide(
             plan.tasks.append(Task(file, output))
     elif storage.is_same(file.path, storage.join(options.target, output)):
         plan.refused.append((file.path, "would be its own output"))
-    elif not (options.force or _is_ours(row, size, file)):
+    elif not (options.force or ours):
         plan.refused.append((file.path, f"{output} exists already (-f overwrites it)"))
     elif same and row.status == DONE and row.bytes_out == size and not options.delete_source:
         plan.settled.append(row)
     else:
         done = row is not None and row.status == DONE and row.bytes_out == size
         before = row if done and row.settings == options.settings else None
-        plan.tasks.append(Task(file, output, size, before))
+        plan.tasks.append(Task(file, output, size, ours, before))
 
 
 def _is_ours(row: Row | None, size: int, file: File) -> bool:

@@ -226,16 +226,16 @@ def make_folder(path: str) -> None:
         raise OutputError(f"{path}: {error.strerror or error}") from error
 
 
-def remove(file: File) -> None:
-    """Delete a file unless it has changed since it was found. Errors: OutputError."""
-    if is_url(file.path):
-        with _remote(file.path, OutputError) as (system, key):
+def remove(path: str, stamp: str | None = None) -> None:
+    """Delete a file, unless it has changed since it had that stamp. Errors: OutputError."""
+    if is_url(path):
+        with _remote(path, OutputError) as (system, key):
             system.rm_file(key)
         return
     try:
-        if _local_stamp(os.stat(file.path)) != file.stamp:
+        if stamp is not None and _local_stamp(os.stat(path)) != stamp:
             raise OutputError("it has changed meanwhile")
-        os.unlink(file.path)
+        os.unlink(path)
     except OSError as error:
         raise OutputError(error.strerror or str(error)) from error
 
