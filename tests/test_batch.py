@@ -148,6 +148,10 @@ def test_a_file_keeps_its_output_whichever_others_come_or_go():
         "b.png": "b.png.nic",
         "c.png": "c.nic",
     }
+    assert named("A.png", "a.png", known={"a.png": "a.nic"}) == {
+        "A.png": "A.png.nic",
+        "a.png": "a.nic",
+    }
 
 
 part = st.sampled_from(["a", "A", "b", "png", "nic", "é", "\udcff"])
@@ -161,9 +165,23 @@ def test_no_two_sources_get_one_output(names, chance):
     assert len(set(got)) == len(got)
     folded = [name.casefold() for name in names]
     assert all(output for name, output in outputs.items() if folded.count(name.casefold()) == 1)
-    # Those already done keep their names when others are gone.
+    # A second run decides as the first did; those done keep their names when others are gone.
+    assert (
+        named(*names, known={name: output for name, output in outputs.items() if output}) == outputs
+    )
     left = {name: output for name, output in outputs.items() if output and chance.random() < 0.5}
     assert named(*left, known=left) == left
+
+
+def test_the_same_sources_are_refused_again(source, here, capsys):
+    for name in ("in/Case.png", "in/case.png", "in/x/i.png", "other/x/i.png"):
+        save(source.parent / name)
+    for _ in range(2):
+        batch("in/Case.png", "in/case.png", "in/x", "other/x", "out", code=9)
+        assert tree(Path("out")) == {"Case.png.nic", "x/i.png.nic"}
+        err = capsys.readouterr().err
+        assert f"{source}/case.png: its output would be that of {source}/Case.png" in err
+        assert "other/x/i.png: its output would be that of" in err
 
 
 # The manifest

@@ -78,22 +78,28 @@ def name_outputs(
     """
     names = {file: files.default_output(file.name, extension) for file in found}
     in_full = {file: file.name + extension for file in names}
-    settled = {f: known.get(f.path) for f in names if known.get(f.path) in (names[f], in_full[f])}
+    # In full even where those it shares its name with are done: a second run decides as the first.
+    settled = {file: in_full[file] for file in _clashing(names)}
+    settled |= {f: known[f.path] for f in names if known.get(f.path) in (names[f], in_full[f])}
     names |= settled
-    while True:
-        sharing = defaultdict(list)
-        for file, name in names.items():
-            sharing[name.casefold()].append(file)
-        clashing = {file for group in sharing.values() if len(group) > 1 for file in group}
-        if clashing <= settled.keys():
-            break
-        settled |= {file: in_full[file] for file in clashing - settled.keys()}
+    while clashing := _clashing(names) - settled.keys():
+        settled |= {file: in_full[file] for file in clashing}
         names |= settled
-    owners = {name: group[0] for name, group in sharing.items()}
+    owners = {}
+    for file in sorted(names, key=lambda file: names[file] != known.get(file.path)):
+        owners.setdefault(names[file].casefold(), file)
     return [
         (file, name, owner if (owner := owners[name.casefold()]) != file else None)
         for file, name in names.items()
     ]
+
+
+def _clashing(names: dict[File, str]) -> set[File]:
+    """Files whose names are as good as one."""
+    sharing = defaultdict(list)
+    for file, name in names.items():
+        sharing[name.casefold()].append(file)
+    return {file for group in sharing.values() if len(group) > 1 for file in group}
 
 
 def _decide(
