@@ -76,6 +76,20 @@ def test_links(source):
     assert storage.find("in", {".png"}, "out", False).links == [f"{source}/circle"]
 
 
+@pytest.mark.parametrize("pattern", ["*", "**", "**/*", "*/*.png", "*/x/*.png", "**/x/*.png"])
+def test_patterns_follow_no_links_to_folders(source, pattern):
+    save(source / "sub/x/a.png")
+    save(source / "sub/x.png/b.png")
+    save(source.parent / "other/x/c.png")
+    os.symlink("../other", source / "link")
+    for name in ("one", "two"):  # two loops make more paths than can be walked
+        os.symlink(".", source / name)
+    got = plan.find([f"in/{pattern}"], Options(False, "out", "", {}, ""))
+    names = {file.name for file in got.files}
+    assert names and names <= {"sub/x/a.png", "sub/x.png/b.png"}
+    assert got.links == [f"{source}/{name}" for name in ("link", "one", "two")]
+
+
 def test_outputs_within_the_source_are_not_found(source, monkeypatch):
     save(source / "a.png")
     save(source / "out/b.png")

@@ -37,6 +37,7 @@ def find(sources: Sequence[str], options: Options) -> Found:
         unique |= {(file.path, file.name): file for file in part.files}
         found.unreadable += part.unreadable
         found.links += part.links
+    found.links = sorted(set(found.links))
     found.files = sorted(unique.values(), key=lambda file: file.name)
     if not found.files and not found.unreadable:
         kind = ".nic files" if options.decode else "images (for .nic files, add --decode)"

@@ -88,8 +88,8 @@ def _find_local(source, extensions, target, keep_name, found: Found) -> str:
         matches, wanted = [source], None
     else:
         base = root = _before_pattern(source) or "/"
-        matches, wanted = sorted(glob.glob(source, recursive=True)), extensions
-    if not matches:
+        matches, wanted = _glob(base, os.path.relpath(source, base), found), extensions
+    if not matches and not found.links:
         raise InputError(f"{source}: no such file or folder")
     for match in matches:
         if os.path.isdir(match):
@@ -98,6 +98,32 @@ def _find_local(source, extensions, target, keep_name, found: Found) -> str:
             paths = [match] if wanted is None or _has_extension(match, wanted) else []
         found.files += [file for path in paths for file in _local_file(path, base)]
     return root
+
+
+def _glob(base: str, pattern: str, found: Found) -> list[str]:
+    """What matches a pattern in a folder, where no link to a folder is followed."""
+    paths = [base]
+    for part in pattern.split("/"):
+        if part == "**":
+            below = [folder for path in paths for folder in _folders(path, found)]
+        else:
+            below = [join(path, name) for path in paths for name in glob.glob(part, root_dir=path)]
+        links = {path for path in below if os.path.islink(path) and os.path.isdir(path)}
+        found.links += links
+        paths = sorted(set(below) - links)
+    return paths
+
+
+def _folders(folder: str, found: Found) -> Iterator[str]:
+    """A folder and those below it, but for hidden ones, as `**` has it."""
+    for root, folders, _ in os.walk(folder):
+        yield root
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.links += _links(root, folders)
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    return [path for path in (join(folder, name) for name in names) if os.path.islink(path)]
 
 
 def _has_extension(path: str, extensions: Collection[str]) -> bool:
@@ -110,7 +136,7 @@ def _walk(folder: str, extensions, target: str, found: Found) -> Iterator[str]:
 
     for root, folders, names in os.walk(folder, onerror=unreadable):
         folders.sort()
-        found.links += [p for p in (join(root, name) for name in folders) if os.path.islink(p)]
+        found.links += _links(root, folders)
         folders[:] = [name for name in folders if not is_same(join(root, name), target)]
         yield from (join(root, name) for name in sorted(names) if _has_extension(name, extensions))
 
