@@ -113,6 +113,12 @@ def test_patterns_and_several_sources(source):
     assert found("in/x/b.txt").keys() == {"b.txt"}
     for nothing in ("nowhere", "in/*.gif", "-"):
         with pytest.raises(InputError):
+    os.symlink("x", source / "alias")
+    assert found("in", "in/x", "in/alias/a.png", "in/y/*").keys() == {
+        "in/x/a.png",
+        "in/x/a[1].png",
+        "in/y/a.png",
+    }
             found(nothing)
 
 

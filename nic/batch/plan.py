@@ -29,12 +29,14 @@ class Plan:
 
 
 def find(sources: Sequence[str], options: Options) -> Found:
-    """The files of all sources, each once. Errors: InputError where there is none."""
+    """The files of all sources, each once: as of the first source that has it. Errors: InputError
+    where there is none."""
     extensions = {".nic"} if options.decode else _image_extensions()
     unique, found = {}, Found()
     for source in sources:
         part = storage.find(source, extensions, options.target, keep_name=len(sources) > 1)
-        unique |= {(file.path, file.name): file for file in part.files}
+        for file in part.files:
+            unique.setdefault(storage.real(file.path), file)
         found.unreadable += part.unreadable
         found.links += part.links
     found.links = sorted(set(found.links))

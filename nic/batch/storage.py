@@ -54,6 +54,12 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
+def real(path: str) -> str:
+    """The same for all paths that lead to a file; a link to a file is one of its own."""
+    folder, name = os.path.split(path)
+    return path if is_url(path) else join(os.path.realpath(folder), name)
+
+
 def find(source: str, extensions: Collection[str], target: str, keep_name: bool) -> Found:
     """Files that a source stands for: a file, a folder with all below it, or a glob pattern.
 
