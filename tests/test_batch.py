@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from PIL import Image
 
 import cli
 import nic
-from nic.batch import manifest, plan, processes, storage, work
+from nic.batch import command, manifest, plan, processes, storage, work
 from nic.batch.manifest import Manifest, Row
 from nic.batch.storage import File
 from nic.batch.work import Options
@@ -111,14 +113,14 @@ def test_patterns_and_several_sources(source):
     assert found("in/x/*").keys() == {"a.png", "a[1].png"}
     assert found("in/x", "in/y/a.png").keys() == {"x/a.png", "x/a[1].png", "a.png"}
     assert found("in/x/b.txt").keys() == {"b.txt"}
-    for nothing in ("nowhere", "in/*.gif", "-"):
-        with pytest.raises(InputError):
     os.symlink("x", source / "alias")
     assert found("in", "in/x", "in/alias/a.png", "in/y/*").keys() == {
         "in/x/a.png",
         "in/x/a[1].png",
         "in/y/a.png",
     }
+    for nothing in ("nowhere", "in/*.gif", "-"):
+        with pytest.raises(InputError):
             found(nothing)
 
 
@@ -309,7 +311,8 @@ def test_one_bad_file_stops_no_other(source, here, capsys):
     assert "1  done" in (out := capsys.readouterr().out) and "2  unchanged" in out
 
 
-def test_refusals(source, capsys):
+def test_refusals(source, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # not installed, wherever this runs
     save(source / "a.png")
     Path("file").write_text("")
     for code, *argv in (
@@ -322,7 +325,9 @@ def test_refusals(source, capsys):
         (2, "in", "out", "--decode", "-q", "30"),
         (2, "in", "out", "--decode", "--skip-larger"),
         (2, "in", "out", "--decode", "--format", "mp3"),
+        (2, "in", "out", "--decode", "--format", "nic"),
         (2, "in", "out", "--address", "auto"),
+        (2, "in", "out", "--engine", "ray"),
         (2, "in", "memory://out"),
         (2, "in", "out", "--weights", "file"),
         (8, "in", "file"),
@@ -331,7 +336,26 @@ def test_refusals(source, capsys):
         batch(*argv, code=code)
         out, err = capsys.readouterr()
         assert out == "" and err.startswith("nic: ") and err.count("\n") == 1
+        assert "nic: nic: " not in err
     assert sorted(os.listdir()) == ["file", "in"]
+
+
+def test_no_empty_report(source, monkeypatch, capsys):
+    def no_cluster(*args, **options):
+        raise InputError("no cluster")
+
+    save(source / "a.png")
+    monkeypatch.setattr(processes, "results", no_cluster)
+    batch("in", "out", code=2)
+    assert capsys.readouterr() == ("", "nic: no cluster\n")
+
+
+@pytest.mark.parametrize("device, jobs", [("cpu", 3), ("cuda", 1)])
+def test_as_many_processes_as_processors_but_one_on_a_gpu(monkeypatch, device, jobs):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    options = Options(False, "out", "", {}, "", device=device)
+    args = argparse.Namespace(engine="local", jobs=None)
+    assert command._engine(args, options, tasks=9).keywords["jobs"] == jobs
 
 
 def test_a_dry_run_writes_nothing(source, capsys):
@@ -608,5 +632,7 @@ def test_urls(source, here, capsys):
         assert memory.find("/batch/out") == []
         batch("memory://batch/nowhere", "out", code=2)
         batch("nosuchscheme://x", "out", code=2)
+        batch("in", "nosuchscheme://x", "--manifest", "new", code=8)
+        assert not os.path.exists("new") and not os.path.exists("out")
     finally:
         memory.rm("/batch", recursive=True)

@@ -250,6 +250,16 @@ def write(path: str, data: bytes, overwrite: bool) -> None:
         system.pipe_file(key, data)
 
 
+def check_folder(path: str) -> None:
+    """Refuse a target that can be no folder, or whose file system has no driver here. Errors:
+    OutputError."""
+    if is_url(path):
+        with _remote(path, OutputError):
+            pass
+    elif os.path.exists(path) and not os.path.isdir(path):
+        raise OutputError(f"{path}: is no folder")
+
+
 def make_folder(path: str) -> None:
     """Create a local folder and those above it, as needed. Errors: OutputError."""
     try:
