@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from PIL import Image
 
 import cli
 import nic
-from nic.batch import manifest, plan, processes, storage, work
+from nic.batch import command, manifest, plan, processes, storage, work
 from nic.batch.manifest import Manifest, Row
 from nic.batch.storage import File
 from nic.batch.work import Options
@@ -76,6 +78,20 @@ def test_links(source):
     assert storage.find("in", {".png"}, "out", False).links == [f"{source}/circle"]
 
 
+@pytest.mark.parametrize("pattern", ["*", "**", "**/*", "*/*.png", "*/x/*.png", "**/x/*.png"])
+def test_patterns_follow_no_links_to_folders(source, pattern):
+    save(source / "sub/x/a.png")
+    save(source / "sub/x.png/b.png")
+    save(source.parent / "other/x/c.png")
+    os.symlink("../other", source / "link")
+    for name in ("one", "two"):  # two loops make more paths than can be walked
+        os.symlink(".", source / name)
+    got = plan.find([f"in/{pattern}"], Options(False, "out", "", {}, ""))
+    names = {file.name for file in got.files}
+    assert names and names <= {"sub/x/a.png", "sub/x.png/b.png"}
+    assert got.links == [f"{source}/{name}" for name in ("link", "one", "two")]
+
+
 def test_outputs_within_the_source_are_not_found(source, monkeypatch):
     save(source / "a.png")
     save(source / "out/b.png")
@@ -97,6 +113,12 @@ def test_patterns_and_several_sources(source):
     assert found("in/x/*").keys() == {"a.png", "a[1].png"}
     assert found("in/x", "in/y/a.png").keys() == {"x/a.png", "x/a[1].png", "a.png"}
     assert found("in/x/b.txt").keys() == {"b.txt"}
+    os.symlink("x", source / "alias")
+    assert found("in", "in/x", "in/alias/a.png", "in/y/*").keys() == {
+        "in/x/a.png",
+        "in/x/a[1].png",
+        "in/y/a.png",
+    }
     for nothing in ("nowhere", "in/*.gif", "-"):
         with pytest.raises(InputError):
             found(nothing)
@@ -148,6 +170,10 @@ def test_a_file_keeps_its_output_whichever_others_come_or_go():
         "b.png": "b.png.nic",
         "c.png": "c.nic",
     }
+    assert named("A.png", "a.png", known={"a.png": "a.nic"}) == {
+        "A.png": "A.png.nic",
+        "a.png": "a.nic",
+    }
 
 
 part = st.sampled_from(["a", "A", "b", "png", "nic", "é", "\udcff"])
@@ -161,9 +187,23 @@ def test_no_two_sources_get_one_output(names, chance):
     assert len(set(got)) == len(got)
     folded = [name.casefold() for name in names]
     assert all(output for name, output in outputs.items() if folded.count(name.casefold()) == 1)
-    # Those already done keep their names when others are gone.
+    # A second run decides as the first did; those done keep their names when others are gone.
+    assert (
+        named(*names, known={name: output for name, output in outputs.items() if output}) == outputs
+    )
     left = {name: output for name, output in outputs.items() if output and chance.random() < 0.5}
     assert named(*left, known=left) == left
+
+
+def test_the_same_sources_are_refused_again(source, here, capsys):
+    for name in ("in/Case.png", "in/case.png", "in/x/i.png", "other/x/i.png"):
+        save(source.parent / name)
+    for _ in range(2):
+        batch("in/Case.png", "in/case.png", "in/x", "other/x", "out", code=9)
+        assert tree(Path("out")) == {"Case.png.nic", "x/i.png.nic"}
+        err = capsys.readouterr().err
+        assert f"{source}/case.png: its output would be that of {source}/Case.png" in err
+        assert "other/x/i.png: its output would be that of" in err
 
 
 # The manifest
@@ -198,11 +238,9 @@ def test_a_torn_manifest_loses_its_last_line_only(tmp_path_factory, first, secon
             record.append(row)
     assert same_rows(path, first)
     data = Path(path).read_bytes()
-    data = data[: max(0, len(data) - cut)]
-    Path(path).write_bytes(data)
-    kept = first[: data.count(b"\n")]
-    if data and not data.endswith(b"\n") and manifest._parse(data.decode().splitlines()[-1]):
-        kept = first[: len(kept) + 1]  # cut between a row and its end of line
+    left = max(0, len(data) - cut)
+    Path(path).write_bytes(data[:left])
+    kept = first[: data[: left + 1].count(b"\n")]  # a row is whole without its end of line too
     with Manifest(path) as record:
         for row in second:
             record.append(row, durable=True)
@@ -271,7 +309,8 @@ def test_one_bad_file_stops_no_other(source, here, capsys):
     assert "1  done" in (out := capsys.readouterr().out) and "2  unchanged" in out
 
 
-def test_refusals(source, capsys):
+def test_refusals(source, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # not installed, wherever this runs
     save(source / "a.png")
     Path("file").write_text("")
     for code, *argv in (
@@ -284,7 +323,9 @@ def test_refusals(source, capsys):
         (2, "in", "out", "--decode", "-q", "30"),
         (2, "in", "out", "--decode", "--skip-larger"),
         (2, "in", "out", "--decode", "--format", "mp3"),
+        (2, "in", "out", "--decode", "--format", "nic"),
         (2, "in", "out", "--address", "auto"),
+        (2, "in", "out", "--engine", "ray"),
         (2, "in", "memory://out"),
         (2, "in", "out", "--weights", "file"),
         (8, "in", "file"),
@@ -293,7 +334,26 @@ def test_refusals(source, capsys):
         batch(*argv, code=code)
         out, err = capsys.readouterr()
         assert out == "" and err.startswith("nic: ") and err.count("\n") == 1
+        assert "nic: nic: " not in err
     assert sorted(os.listdir()) == ["file", "in"]
+
+
+def test_no_empty_report(source, monkeypatch, capsys):
+    def no_cluster(*args, **options):
+        raise InputError("no cluster")
+
+    save(source / "a.png")
+    monkeypatch.setattr(processes, "results", no_cluster)
+    batch("in", "out", code=2)
+    assert capsys.readouterr() == ("", "nic: no cluster\n")
+
+
+@pytest.mark.parametrize("device, jobs", [("cpu", 3), ("cuda", 1)])
+def test_as_many_processes_as_processors_but_one_on_a_gpu(monkeypatch, device, jobs):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    options = Options(False, "out", "", {}, "", device=device)
+    args = argparse.Namespace(engine="local", jobs=None)
+    assert command._engine(args, options, tasks=9).keywords["jobs"] == jobs
 
 
 def test_a_dry_run_writes_nothing(source, capsys):
@@ -396,6 +456,19 @@ def test_skip_larger(source, here, count, capsys):
     assert tree(Path("out")) == {"a.nic", "flat.nic"}
 
 
+def test_an_output_that_would_now_be_larger_goes(source, here, count, capsys):
+    """It is of a picture that is no more; but what no batch wrote stays, even with -f."""
+    save(source / "a.png")
+    batch("in", "out")
+    Image.new("RGB", (24, 24)).save(source / "a.png")
+    Path("out/flat.nic").write_bytes(b"by someone else")
+    Image.new("RGB", (24, 24)).save(source / "flat.png")
+    for _ in range(2):
+        batch("in", "out", "--skip-larger", "-q", "100", "-f")
+        assert tree(Path("out")) == {"flat.nic"}
+    assert count() == 1 + 2 + 1 and Path("out/flat.nic").read_bytes() == b"by someone else"
+
+
 def test_notes_are_kept_and_shown_on_request(source, here, capsys):
     Image.fromarray(np.full((8, 8), 999, np.uint16)).save(source / "a.png")
     batch("in", "out", "-v")
@@ -489,6 +562,50 @@ def test_the_only_copy_is_not_overwritten(source, here):
     assert Path("out/IMG_1.nic").read_bytes() == only and tree(source) == {"IMG_1.png"}
 
 
+def same_stamp(path: Path, colour: str) -> None:
+    """A file whose size and time are those of any other of these."""
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (24, 24), colour).save(path)
+    os.utime(path, (1, 1))
+
+
+@pytest.mark.parametrize("delete", [(), ("--delete-source",)])
+def test_another_picture_of_the_same_name_size_and_time(source, here, capsys, delete):
+    """Nor is it overwritten when the run that refused it is repeated."""
+    same_stamp(source / "IMG_1.bmp", "red")
+    same_stamp(Path("card2/IMG_1.bmp"), "blue")
+    batch("in", "out", *delete)
+    first = Path("out/IMG_1.nic").read_bytes()
+    for _ in range(2):
+        batch("card2", "out", *delete, code=9)
+        assert "IMG_1.nic exists already" in capsys.readouterr().err
+    assert Path("out/IMG_1.nic").read_bytes() == first and tree(Path("card2")) == {"IMG_1.bmp"}
+    same_stamp(source / "IMG_1.bmp", "green")
+    if delete:
+        batch("in", "out", *delete, code=9)
+        assert tree(source) == {"IMG_1.bmp"} and Path("out/IMG_1.nic").read_bytes() == first
+        batch("in", "out", "-f")
+        assert Path("out/IMG_1.nic").read_bytes() != first
+
+
+def test_a_copy_of_what_was_deleted_is_deleted_too(source, here, count):
+    same_stamp(source / "a.bmp", "red")
+    same_stamp(Path("copy/a.bmp"), "red")
+    batch("in", "out", "--delete-source")
+    batch("copy", "out", "--delete-source")
+    assert count() == 1 and tree(source) == tree(Path("copy")) == set()
+
+
+def test_only_deletions_of_this_run_are_reported(source, here, capsys):
+    save(source / "a.png")
+    batch("in", "out", "--delete-source")
+    assert "1  sources deleted" in capsys.readouterr().out
+    save(source / "a.png")
+    batch("in", "out", "-f")
+    assert "deleted" not in capsys.readouterr().out
+    assert tree(source) == {"a.png"} and not rows(Path("out"))["a.nic"].deleted
+
+
 # Elsewhere
 
 
@@ -513,5 +630,7 @@ def test_urls(source, here, capsys):
         assert memory.find("/batch/out") == []
         batch("memory://batch/nowhere", "out", code=2)
         batch("nosuchscheme://x", "out", code=2)
+        batch("in", "nosuchscheme://x", "--manifest", "new", code=8)
+        assert not os.path.exists("new") and not os.path.exists("out")
     finally:
         memory.rm("/batch", recursive=True)

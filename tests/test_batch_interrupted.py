@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -77,7 +78,8 @@ def one_run(folder: Path, options: Options) -> None:
         for task in tasks:
             data = Path(task.file.path).read_bytes()
             storage.write(f"{options.target}/{task.output}", data, task.standing is not None)
-            yield task.row(options, manifest.DONE, bytes_in=len(data), bytes_out=len(data))
+            facts = {"digest": hashlib.sha256(data).hexdigest(), "bytes_out": len(data)}
+            yield task.row(options, manifest.DONE, **facts)
 
     storage.make_folder(options.target)
     with Manifest(f"{options.target}/{manifest.NAME}") as record:
@@ -106,6 +108,10 @@ def done(folder: Path) -> int:
     return sum(row.status == "done" for row in rows(folder).values())
 
 
+def at_work(folder: Path) -> bool:
+    return any(row.status == "started" for row in rows(folder).values())
+
+
 def children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -123,7 +129,7 @@ def test_killed_twice_and_resumed(source, model):
         save(source / f"{i}.png", i)
     out = Path("out")
     first = start("in", "out", "-j1")
-    wait_for(lambda: done(out) >= 3)
+    wait_for(lambda: done(out) >= 3 and at_work(out))
     workers = children(first.pid)
     first.kill()
     assert b"Traceback" not in first.communicate()[1]
@@ -144,6 +150,17 @@ def test_killed_twice_and_resumed(source, model):
     assert all(nic.open(out / f"{i}.nic").size == (24, 24) for i in range(40))
     statuses = [json.loads(line)["status"] for line in (out / manifest.NAME).open()]
     assert statuses.count("done") == 40  # nothing was done twice
+
+
+def test_partials_of_others_stay(source, model):
+    """Where no process of this batch was killed, what is half-written is another's."""
+    (source / "bad.png").write_bytes(b"no image")
+    others = Path("out") / files.PARTIAL.format("0" * 16)
+    others.parent.mkdir()
+    others.write_bytes(b"half")
+    for _ in range(2):
+        assert start("in", "out", "-j1").wait() == 9
+        assert others.read_bytes() == b"half"
 
 
 def test_terminated(source, model):

@@ -15,7 +15,8 @@ from nic.batch.report import Report
 from nic.batch.work import Options
 from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT
-from nic.errors import InputError, OutputError
+from nic.errors import InputError
+from nic.extras import require
 
 SOME_FAILED = 9
 """Exit code."""
@@ -95,7 +96,8 @@ def _engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=arguments.count,
         metavar="N",
-        help="files at a time, each in a process with one thread (default: one a processor)",
+        help="files at a time, each in a process with one thread (default: one a processor; 1"
+        " on this machine's GPU)",
     )
     parser.add_argument(
         "--engine",
@@ -131,14 +133,14 @@ def main(args: argparse.Namespace) -> int:
         try:
             _run(args, planned, options, rows, report, found.links)
         finally:
-            if not args.quiet:
-                print(report, flush=True)
+            if not args.quiet and (counts := str(report)):
+                print(counts, flush=True)
     return SOME_FAILED if report.failed else 0
 
 
 def _options(args: argparse.Namespace) -> Options:
     """What the arguments ask for. Errors: InputError, OutputError."""
-    from nic import images, models
+    from nic import models
 
     given = {k: getattr(args, k) for k in (*ENCODING, "skip_larger")}
     given = {key: value for key, value in given.items() if value is not None}
@@ -148,14 +150,15 @@ def _options(args: argparse.Namespace) -> Options:
         raise InputError("--format is for --decode")
     if args.address and args.engine != "ray":
         raise InputError("--address is for --engine ray")
+    if args.engine == "ray":
+        require("ray", "ray")
     target = args.target.removeprefix("file://")
     if not storage.is_url(target):
         target = os.path.abspath(target)
-        if os.path.exists(target) and not os.path.isdir(target):
-            raise OutputError(f"{target}: is no folder")
+    storage.check_folder(target)
     format = (args.format or "png").lstrip(".")
     if args.decode:
-        coding = {"format": images.format_for(format)}
+        coding = {"format": _format_for(format)}
     else:
         coding = {key: given.get(key, default) for key, default in ENCODING.items()}
     return Options(
@@ -171,6 +174,15 @@ def _options(args: argparse.Namespace) -> Options:
         skip_larger=bool(args.skip_larger),
         delete_source=args.delete_source,
     )
+
+
+def _format_for(name: str) -> str:
+    from nic import images
+
+    try:
+        return images.format_for(name)
+    except InputError as error:
+        raise InputError(f"--format {error}") from error
 
 
 def _manifest_path(args: argparse.Namespace, options: Options) -> str:
@@ -243,5 +255,6 @@ def _engine(args: argparse.Namespace, options: Options, tasks: int):
         return partial(ray_engine.results, options=options, jobs=args.jobs, address=args.address)
     from nic.batch import processes
 
-    jobs = args.jobs or len(os.sched_getaffinity(0))
+    # On a GPU, every process has a context of its own, which takes some hundred MB of its memory.
+    jobs = args.jobs or (1 if options.device == "cuda" else len(os.sched_getaffinity(0)))
     return partial(processes.results, options=options, jobs=min(jobs, tasks) or 1)

@@ -118,8 +118,8 @@ class Manifest:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def unfinished(self) -> list[str]:
-        """Outputs that were begun and never got done."""
-        return [name for name, row in self.rows.items() if row.status in (STARTED, FAILED)]
+        """Outputs whose process was killed; those that FAILED have cleared up after themselves."""
+        return [name for name, row in self.rows.items() if row.status == STARTED]
 
     def __enter__(self) -> Manifest:
         return self

@@ -29,14 +29,17 @@ class Plan:
 
 
 def find(sources: Sequence[str], options: Options) -> Found:
-    """The files of all sources, each once. Errors: InputError where there is none."""
+    """The files of all sources, each once: as of the first source that has it. Errors: InputError
+    where there is none."""
     extensions = {".nic"} if options.decode else _image_extensions()
     unique, found = {}, Found()
     for source in sources:
         part = storage.find(source, extensions, options.target, keep_name=len(sources) > 1)
-        unique |= {(file.path, file.name): file for file in part.files}
+        for file in part.files:
+            unique.setdefault(storage.real(file.path), file)
         found.unreadable += part.unreadable
         found.links += part.links
+    found.links = sorted(set(found.links))
     found.files = sorted(unique.values(), key=lambda file: file.name)
     if not found.files and not found.unreadable:
         kind = ".nic files" if options.decode else "images (for .nic files, add --decode)"
@@ -78,29 +81,37 @@ def name_outputs(
     """
     names = {file: files.default_output(file.name, extension) for file in found}
     in_full = {file: file.name + extension for file in names}
-    settled = {f: known.get(f.path) for f in names if known.get(f.path) in (names[f], in_full[f])}
+    # In full even where those it shares its name with are done: a second run decides as the first.
+    settled = {file: in_full[file] for file in _clashing(names)}
+    settled |= {f: known[f.path] for f in names if known.get(f.path) in (names[f], in_full[f])}
     names |= settled
-    while True:
-        sharing = defaultdict(list)
-        for file, name in names.items():
-            sharing[name.casefold()].append(file)
-        clashing = {file for group in sharing.values() if len(group) > 1 for file in group}
-        if clashing <= settled.keys():
-            break
-        settled |= {file: in_full[file] for file in clashing - settled.keys()}
+    while clashing := _clashing(names) - settled.keys():
+        settled |= {file: in_full[file] for file in clashing}
         names |= settled
-    owners = {name: group[0] for name, group in sharing.items()}
+    owners = {}
+    for file in sorted(names, key=lambda file: names[file] != known.get(file.path)):
+        owners.setdefault(names[file].casefold(), file)
     return [
         (file, name, owner if (owner := owners[name.casefold()]) != file else None)
         for file, name in names.items()
     ]
 
 
+def _clashing(names: dict[File, str]) -> set[File]:
+    """Files whose names are as good as one."""
+    sharing = defaultdict(list)
+    for file, name in names.items():
+        sharing[name.casefold()].append(file)
+    return {file for group in sharing.values() if len(group) > 1 for file in group}
+
+
 def _decide(
     plan: Plan, file: File, output: str, size: int | None, row: Row | None, options: Options
 ) -> None:
     """Add a file to the plan; `size` is that of the output that stands there, or None."""
-    same = row is not None and row.stamp == file.stamp and row.settings == options.settings
+    same = row is not None and _is_of(row, file) and row.stamp == file.stamp
+    same = same and row.settings == options.settings
+    ours = size is not None and _is_ours(row, size, file)
     if size is None:
         if same and row.status == LARGER and options.skip_larger:
             plan.settled.append(row)
@@ -108,20 +119,28 @@ def _decide(
             plan.tasks.append(Task(file, output))
     elif storage.is_same(file.path, storage.join(options.target, output)):
         plan.refused.append((file.path, "would be its own output"))
-    elif not (options.force or _is_ours(row, size, file)):
+    elif not (options.force or ours):
         plan.refused.append((file.path, f"{output} exists already (-f overwrites it)"))
     elif same and row.status == DONE and row.bytes_out == size and not options.delete_source:
         plan.settled.append(row)
     else:
         done = row is not None and row.status == DONE and row.bytes_out == size
         before = row if done and row.settings == options.settings else None
-        plan.tasks.append(Task(file, output, size, before))
+        plan.tasks.append(Task(file, output, size, ours, before))
 
 
 def _is_ours(row: Row | None, size: int, file: File) -> bool:
     """Whether an output of `size` bytes is of an earlier run, and of this file."""
     if row is None or not (row.status == STARTED or row.bytes_out == size):
         return False
-    # Another source of the same name, or one that came after the first was deleted: what stands
-    # there may be the only copy.
-    return row.stamp == file.stamp or (row.input == file.path and not row.deleted)
+    if _is_of(row, file):
+        return True
+    # Of the same name, size and time, but from elsewhere: what stands there may be the only copy,
+    # unless it is of just these bytes.
+    return row.stamp == file.stamp and storage.digest(file.path) == row.digest is not None
+
+
+def _is_of(row: Row, file: File) -> bool:
+    """Whether a row is of this file, and not of one elsewhere, or one that was deleted before it
+    came."""
+    return row.input == file.path and not row.deleted

@@ -47,7 +47,7 @@ def _delete_source(task: Task, row: Row, manifest: Manifest) -> Row:
     row = replace(row, deleted=True)
     manifest.append(row, durable=True)
     try:
-        storage.remove(task.file)
+        storage.remove(task.file.path, task.file.stamp)
     except OutputError as error:
         row = replace(row, deleted=False, error=f"source kept: {error}")
         manifest.append(row)

@@ -7,6 +7,7 @@ both, and none knows what is in a file.
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import stat
@@ -53,6 +54,12 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
+def real(path: str) -> str:
+    """The same for all paths that lead to a file; a link to a file is one of its own."""
+    folder, name = os.path.split(path)
+    return path if is_url(path) else join(os.path.realpath(folder), name)
+
+
 def find(source: str, extensions: Collection[str], target: str, keep_name: bool) -> Found:
     """Files that a source stands for: a file, a folder with all below it, or a glob pattern.
 
@@ -87,8 +94,8 @@ def _find_local(source, extensions, target, keep_name, found: Found) -> str:
         matches, wanted = [source], None
     else:
         base = root = _before_pattern(source) or "/"
-        matches, wanted = sorted(glob.glob(source, recursive=True)), extensions
-    if not matches:
+        matches, wanted = _glob(base, os.path.relpath(source, base), found), extensions
+    if not matches and not found.links:
         raise InputError(f"{source}: no such file or folder")
     for match in matches:
         if os.path.isdir(match):
@@ -97,6 +104,32 @@ def _find_local(source, extensions, target, keep_name, found: Found) -> str:
             paths = [match] if wanted is None or _has_extension(match, wanted) else []
         found.files += [file for path in paths for file in _local_file(path, base)]
     return root
+
+
+def _glob(base: str, pattern: str, found: Found) -> list[str]:
+    """What matches a pattern in a folder, where no link to a folder is followed."""
+    paths = [base]
+    for part in pattern.split("/"):
+        if part == "**":
+            below = [folder for path in paths for folder in _folders(path, found)]
+        else:
+            below = [join(path, name) for path in paths for name in glob.glob(part, root_dir=path)]
+        links = {path for path in below if os.path.islink(path) and os.path.isdir(path)}
+        found.links += links
+        paths = sorted(set(below) - links)
+    return paths
+
+
+def _folders(folder: str, found: Found) -> Iterator[str]:
+    """A folder and those below it, but for hidden ones, as `**` has it."""
+    for root, folders, _ in os.walk(folder):
+        yield root
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.links += _links(root, folders)
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    return [path for path in (join(folder, name) for name in names) if os.path.islink(path)]
 
 
 def _has_extension(path: str, extensions: Collection[str]) -> bool:
@@ -109,7 +142,7 @@ def _walk(folder: str, extensions, target: str, found: Found) -> Iterator[str]:
 
     for root, folders, names in os.walk(folder, onerror=unreadable):
         folders.sort()
-        found.links += [p for p in (join(root, name) for name in folders) if os.path.islink(p)]
+        found.links += _links(root, folders)
         folders[:] = [name for name in folders if not is_same(join(root, name), target)]
         yield from (join(root, name) for name in sorted(names) if _has_extension(name, extensions))
 
@@ -193,6 +226,14 @@ def holds(path: str, data: bytes) -> bool:
         return False
 
 
+def digest(path: str) -> str | None:
+    """SHA-256 of a file, hexadecimal; None where it cannot be read."""
+    try:
+        return hashlib.sha256(read(path)).hexdigest()
+    except InputError:
+        return None
+
+
 def write(path: str, data: bytes, overwrite: bool) -> None:
     """Write a file whole or not at all, and the folders it lies in. Errors: OutputError.
 
@@ -209,6 +250,16 @@ def write(path: str, data: bytes, overwrite: bool) -> None:
         system.pipe_file(key, data)
 
 
+def check_folder(path: str) -> None:
+    """Refuse a target that can be no folder, or whose file system has no driver here. Errors:
+    OutputError."""
+    if is_url(path):
+        with _remote(path, OutputError):
+            pass
+    elif os.path.exists(path) and not os.path.isdir(path):
+        raise OutputError(f"{path}: is no folder")
+
+
 def make_folder(path: str) -> None:
     """Create a local folder and those above it, as needed. Errors: OutputError."""
     try:
@@ -217,16 +268,16 @@ def make_folder(path: str) -> None:
         raise OutputError(f"{path}: {error.strerror or error}") from error
 
 
-def remove(file: File) -> None:
-    """Delete a file unless it has changed since it was found. Errors: OutputError."""
-    if is_url(file.path):
-        with _remote(file.path, OutputError) as (system, key):
+def remove(path: str, stamp: str | None = None) -> None:
+    """Delete a file, unless it has changed since it had that stamp. Errors: OutputError."""
+    if is_url(path):
+        with _remote(path, OutputError) as (system, key):
             system.rm_file(key)
         return
     try:
-        if _local_stamp(os.stat(file.path)) != file.stamp:
+        if stamp is not None and _local_stamp(os.stat(path)) != stamp:
             raise OutputError("it has changed meanwhile")
-        os.unlink(file.path)
+        os.unlink(path)
     except OSError as error:
         raise OutputError(error.strerror or str(error)) from error
 

@@ -63,6 +63,8 @@ class Task:
     """Name in the folder of outputs."""
     standing: int | None = None
     """Bytes of the output that stands there and is to be replaced, if one does."""
+    ours: bool = False
+    """It is of an earlier run, and of this file."""
     before: Row | None = None
     """What an earlier run with the same settings says of it."""
 
@@ -104,7 +106,8 @@ def _convert(task: Task, options: Options, model: Model) -> Row:
     digest = hashlib.sha256(source).hexdigest()
     if task.before and task.before.digest == digest:
         # The same bytes as ever: touched, copied, or kept until now.
-        row = replace(task.before, input=task.file.path, stamp=task.file.stamp, error=None)
+        now = {"input": task.file.path, "stamp": task.file.stamp, "deleted": False}
+        row = replace(task.before, **now, error=None)
     else:
         row = replace(_converted(source, task, options, model), digest=digest)
     if options.delete_source and row.status == DONE:
@@ -122,9 +125,11 @@ def _converted(source: bytes, task: Task, options: Options, model: Model) -> Row
     notes += [str(warning.message) for warning in caught]
     facts = {"notes": tuple(notes), "bytes_in": len(source)}
     facts |= _rate(source if options.decode else data)
-    if options.skip_larger and len(data) > len(source):
-        return task.row(options, LARGER, **facts)
     path = storage.join(options.target, task.output)
+    if options.skip_larger and len(data) > len(source):
+        if task.ours:  # of the source as it was, or with other settings
+            storage.remove(path)
+        return task.row(options, LARGER, **facts)
     # What stands there already may be of an attempt that was killed just after it.
     if task.standing is not None or not storage.holds(path, data):
         storage.write(path, data, overwrite=task.standing is not None)
