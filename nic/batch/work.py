@@ -172,8 +172,8 @@ def _rate(data: bytes) -> dict:
 
     header = container.read_header(data)
     return {
-        "bpp": 8 * len(data) / (header.width * header.height),
-        "quality": round(header.quality_step / 2.55, 2),
+        "bpp": 8 * len(data) / header.pixels,
+        "quality": round(header.quality, 2),
     }
 
 
