@@ -81,7 +81,7 @@ class Model:
 def load(path: str | Path | None = None, device: str = "cpu") -> Model:
     """A weight file's model, by default the shipped one's; read once.
 
-    device: "cpu" or "cuda", on which files are the same. Errors: InputError, also where the device
+    device: "cpu" or "cuda", on which files decode to the same latents. Errors: InputError, also where the device
     cannot be used.
     """
     return _load(Path(path) if path else SHIPPED, device)

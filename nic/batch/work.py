@@ -40,7 +40,7 @@ class Options:
     weights: Path | None = None
     """Its file, if it is not the one shipped."""
     device: str = "cpu"
-    """Where to code: `cpu` or `cuda`; files are the same."""
+    """Where to code: `cpu` or `cuda`; files decode to the same latents on either."""
     strip: bool = False
     """Drop the metadata."""
     force: bool = False
