@@ -11,7 +11,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,6 +24,8 @@ import numpy as np
 from nic import arguments, images
 from nic.effort import DEFAULT_EFFORT, EFFORTS
 from nic.extras import require
+from nic.fidelity import same_channels
+from nic.files import printable
 
 if TYPE_CHECKING:
     from nic.evaluation.rivals import Codec
@@ -173,36 +174,29 @@ def read_points(path: Path) -> dict[tuple, dict]:
 
 
 def measure(task: Task) -> dict:
-    """Encode, decode and compare one image at one quality.
-
-    Seconds are given as wall time and as CPU time of this process; the latter holds on a busy
-    machine, the former includes waiting.
-    """
+    """Encode, decode and compare one image at one quality."""
     from PIL import Image
 
     from nic.evaluation import metrics, rivals
-    from nic.fidelity import psnr, same_channels
+    from nic.evaluation.trial import attempt
 
     codec = rivals.find(task.codec, task.model)
     pixels = _load(task.path)
-    image = Image.fromarray(pixels)
-    data, encode_s, encode_cpu_s = _timed(codec.encode, image, task.quality)
-    decoded, decode_s, decode_cpu_s = _timed(codec.decode, data)
-    original, decoded = same_channels(pixels, decoded)
+    trial = attempt(codec, Image.fromarray(pixels), task.quality)
     return {
         "image": task.image,
         "crc": task.crc,
         "codec": task.codec,
         "quality": task.quality,
         "version": task.version,
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (image.width * image.height),
-        "psnr": _finite(psnr(original, decoded)),
-        "ms_ssim": _finite(metrics.ms_ssim(original, decoded)),
-        "encode_s": encode_s,
-        "decode_s": decode_s,
-        "encode_cpu_s": encode_cpu_s,
-        "decode_cpu_s": decode_cpu_s,
+        "bytes": len(trial.data),
+        "bpp": trial.bpp,
+        "psnr": _finite(trial.psnr),
+        "ms_ssim": _finite(metrics.ms_ssim(*same_channels(pixels, trial.pixels))),
+        "encode_s": trial.encode_s,
+        "decode_s": trial.decode_s,
+        "encode_cpu_s": trial.encode_cpu_s,
+        "decode_cpu_s": trial.decode_cpu_s,
     }
 
 
@@ -248,13 +242,6 @@ def _warm_up(codecs: Iterable[tuple[str, Path | None]]) -> None:
 def _load(path: Path) -> np.ndarray:
     """Pixels of one image; points of one image mostly follow each other."""
     return images.load_pixels(path)
-
-
-def _timed(function, *args):
-    """Result, wall seconds, CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = function(*args)
-    return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _finite(value: float) -> float | None:
