@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -104,7 +105,8 @@ def main(args: argparse.Namespace) -> int:
     console = Console(stderr=True, markup=False)
     names = [*map(rivals.nic_name, [DEFAULT_EFFORT, *args.efforts]), *args.rivals]
     codecs = rivals.installed(names, args.weights, console.print)
-    output = args.output or Path("runs/eval") / args.folder.resolve().name
+    name = args.folder.resolve().name
+    output = args.output or Path("runs/eval") / name
     tasks = plan(images.find(args.folder), codecs, args.qualities, args.weights)
     measured = measure_missing(
         tasks,
@@ -113,7 +115,7 @@ def main(args: argparse.Namespace) -> int:
         lambda rows, n: tqdm(rows, total=n, unit="point", disable=None),
     )
     settings = {codec.name: codec.settings for codec in codecs}
-    text = summary.write(measured, settings, output, args.folder.resolve().name)
+    text = summary.write(measured, settings, output, printable(name))
     Console().print(Markdown(text))
     console.print(f"Written to {output}")
     return 0
@@ -151,9 +153,11 @@ def measure_missing(
     points.parent.mkdir(parents=True, exist_ok=True)
     rows = read_points(points)
     missing = [task for task in tasks if task.key not in rows]
+    for path in dict.fromkeys(task.path for task in missing):
+        images.load_pixels(path)  # an unreadable one is found before time is spent on the others
     with open(points, "a", encoding="utf-8") as file:
         # A line cut short by an interruption must not swallow the next one.
-        file.write("\n" if rows else "")
+        file.write("" if points.read_bytes()[-1:] in (b"", b"\n") else "\n")
         for row in progress(_measure_all(missing, jobs), len(missing)):
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -162,14 +166,12 @@ def measure_missing(
 
 
 def read_points(path: Path) -> dict[tuple, dict]:
-    """Measured rows by key; a last line cut short by an interruption is passed over."""
+    """Measured rows by key; what is no row, such as a line cut short, is passed over."""
     rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        rows[_key(row)] = row
+            rows[_key(row)] = row
     return rows
 
 
