@@ -20,7 +20,9 @@ pytest.importorskip("scipy", reason="needs the extra `eval`: scipy")
 pytest.importorskip("matplotlib", reason="needs the extra `eval`: matplotlib")
 pytest.importorskip("rich", reason="needs the extra `eval`: rich")
 
-from nic import fidelity, images
+from vectors.make import NIC_1
+
+from nic import extras, fidelity, images
 from nic.errors import InputError
 from nic.evaluation import bench, demo, memory, metrics, plots, rivals, runner, summary
 from nic.evaluation.bd_rate import bd_rate, mean_bd_rate, rate_difference
@@ -376,6 +378,24 @@ def test_training_curves(tmp_path):
     plots.training(log, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.width > 1000
+
+
+def test_bench_prints_times_of_codecs_and_of_stages(tmp_path, monkeypatch, capsys):
+    present = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: name != "scipy" and present(name) or None)
+    Image.fromarray(smooth_image(24, 33)).save(tmp_path / "small.png")
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    arguments = [str(tmp_path / "small.png"), "--runs", "1", "--bpp", "2", "--weights", str(NIC_1)]
+    assert bench.main(parser.parse_args(arguments)) == 0
+    out = capsys.readouterr().out
+    assert "small.png, 33x24, median of 1 runs" in out
+    rows = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows][:2] == ["nic", "webp"]
+    assert [bool(cell.strip()) for cell in rows[0]] == [True] * 5 + [False] * 2
+    assert all(float(cell) >= 0 for row in rows[1:] for cell in row[1:])
+    assert re.search(r"^nic encode: analysis \d\.\d+ s, ", out, re.MULTILINE)
+    assert re.search(r"^nic decode: .*synthesis \d\.\d+ s$", out, re.MULTILINE)
 
 
 def test_bench_measures_memory_of_whole_processes(model):

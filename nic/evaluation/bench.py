@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     """Run `nic bench`; returns the exit code."""
     if args.memory:
         return _print_memory(args.memory)
-    require("eval", "scipy", "rich")
+    require("eval", "rich")
     from PIL import Image
     from rich.console import Console
     from threadpoolctl import threadpool_limits

@@ -110,7 +110,7 @@ def main() -> int:
     arguments.add_weights(parser)
     args = parser.parse_args()
     try:
-        require("eval", "scipy", "matplotlib", "rich")
+        require("eval", "matplotlib", "rich")
         _print(run(args.output, args.weights))
     except NicError as error:
         print(f"nic: {error}", file=sys.stderr)

@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `nic eval`; returns the exit code."""
-    require("eval", "scipy", "matplotlib", "rich", "tqdm")
+    require("eval", "scipy", "matplotlib", "rich")
     from rich.console import Console
     from rich.markdown import Markdown
     from tqdm import tqdm
