@@ -1,6 +1,12 @@
 """The trainer: it learns, resumes exactly, averages over processes, and what it exports codes."""
 
 import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +15,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from nic import codec, config, models  # noqa: E402
-from nic.errors import InputError  # noqa: E402
+import cli  # noqa: E402
+from nic import codec, config, extras, files, models  # noqa: E402
+from nic.errors import InputError, OutputError  # noqa: E402
 from nic.picture import Picture
 from nic.training import (
     command,  # noqa: E402
@@ -217,6 +224,19 @@ def test_the_pixel_cache_follows_the_files(tmp_path):
         dataset = CropDataset(folder, tmp_path / "cache", 64)
         crop = dataset.batch(1, np.random.default_rng(0))
         assert crop.mean() == pytest.approx(level / 255 - 0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pixels.u8", "index.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 0)])
+def test_a_damaged_pixel_cache_is_made_anew(pictures, tmp_path, name, damage):
+    crops = []
+    for _ in range(2):
+        dataset = CropDataset(pictures, tmp_path, 64)
+        crops.append(dataset.batch(2, np.random.default_rng(0)))
+        damage(tmp_path / name)
+    assert np.array_equal(*crops)
+    (tmp_path / "index.json").write_text(json.dumps({"files": []}))
+    assert len(CropDataset(pictures, tmp_path, 64).images) == 4
 
 
 def test_orthogonalize_brings_singular_values_near_one():
