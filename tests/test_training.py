@@ -284,11 +284,25 @@ def test_flags_override_the_config_file(tmp_path):
         {"ema": 5.0},
         {"lr": "fast"},
         {"device": "abacus"},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": "x"},
+        {"batch": 2.5},
+        {"crop": 64.0},
+        {"processes": True},
+        {"model": ["x"]},
+        {"weights": 3},
+        {"data": 5},
+        {"wandb_offline": "no"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(InputError):
-        TrainConfig(data="x", **bad)
+    with pytest.raises(InputError, match=next(iter(bad))):
+        TrainConfig(**{"data": "x"} | bad)
+
+
+def test_whole_numbers_will_do_for_others_and_large_ones_for_a_seed(pictures, tmp_path):
+    Run(settings(pictures, tmp_path, minutes=5, seed=2**64 - 1), torch.device("cpu")).train_step(0)
 
 
 def test_a_gpu_that_is_not_here_is_refused(pictures, tmp_path, monkeypatch):
