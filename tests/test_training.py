@@ -172,6 +172,20 @@ def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path):
         assert torch.equal(a, b), name
 
 
+def test_a_resumed_run_may_have_another_rate_for_the_transforms(pictures, tmp_path):
+    first = Run(settings(pictures, tmp_path), torch.device("cpu"))
+    first.train_step(0.0)
+    first.save()
+    resumed = Run(settings(pictures, tmp_path, transform_lr=0.0), torch.device("cpu"))
+    resumed.train_step(0.0)
+    changed = {
+        name.split(".")[0]
+        for (name, a), b in zip(first.model.named_parameters(), resumed.model.parameters())
+        if not torch.equal(a, b)
+    }
+    assert "context" in changed and not changed & {"g_a", "g_s"}
+
+
 def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path, monkeypatch):
     run = Run(settings(pictures, tmp_path), torch.device("cpu"))
     run.train_step(0.0)
@@ -314,12 +328,29 @@ def test_a_gpu_that_is_not_here_is_refused(pictures, tmp_path, monkeypatch):
 def test_files_that_are_no_checkpoint_of_this_model_are_refused(pictures, tmp_path):
     (tmp_path / "text.pt").write_text("garbage")
     torch.save({"model": 1}, tmp_path / "other.pt")
-    for name in ("text.pt", "other.pt", "none.pt"):
-        with pytest.raises(InputError, match=name):
-            export(tmp_path / name, tmp_path / "out.safetensors")
-    train(settings(pictures, tmp_path, steps=1))
+    checkpoint = train(settings(pictures, tmp_path, steps=1))
+    whole = checkpoint.read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 10):
+        (tmp_path / f"cut{size}.pt").write_bytes(whole[:size])
+    for path in [*tmp_path.glob("cut*.pt"), *(tmp_path / f"{n}.pt" for n in ("text", "other"))]:
+        with pytest.raises(InputError, match=f"{path.name}: not a checkpoint of nic"):
+            export(path, tmp_path / "out.safetensors")
+    with pytest.raises(InputError, match="none.pt: No such file"):
+        export(tmp_path / "none.pt", tmp_path / "out.safetensors")
     config.CONFIGS["tiny"] = dataclasses.replace(TINY, N=8)
-    with pytest.raises(InputError, match="another model"):
+    for processes in (1, 2):
+        with pytest.raises(InputError, match="another model"):
+            launch(settings(pictures, tmp_path, processes=processes))
+
+
+def test_a_checkpoint_of_other_groups_of_parameters_is_refused(pictures, tmp_path):
+    checkpoint = train(settings(pictures, tmp_path, steps=1))
+    state = torch.load(checkpoint)
+    for saved in state["optimizers"]:
+        first, second = saved["param_groups"]
+        saved["param_groups"] = [first | {"params": first["params"] + second["params"]}]
+    torch.save(state, checkpoint)
+    with pytest.raises(InputError, match="another version"):
         Run(settings(pictures, tmp_path), torch.device("cpu"))
 
 

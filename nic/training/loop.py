@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from nic import images, models
 from nic.architecture import transform_tensors
-from nic.config import CONFIGS, ModelConfig
+from nic.config import CONFIGS
 from nic.device import check_device
 from nic.errors import InputError
 from nic.models import Model
@@ -47,7 +47,7 @@ class Run:
         self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop)
         self.model = TrainableModel(CONFIGS[config.model]).to(device)
         self.criterion = RateDistortion(self.model.config)
-        self.checkpoint = self.folder / "checkpoint.pt"
+        self.checkpoint = _checkpoint(config)
         fresh = not self.checkpoint.exists()
         if fresh and config.weights:
             restore(self.model, _weights(config))
@@ -64,13 +64,12 @@ class Run:
             self.load()
 
     def _groups(self, matrices: bool) -> list[dict[str, Any]]:
-        """Convolution weights, or all other parameters, by the `factor` of their learning rate."""
-        groups: dict[float, list[torch.nn.Parameter]] = {}
+        """Convolution weights, or all other parameters: those of g_a and g_s, then the others."""
+        transforms, others = [], []
         for name, parameter in self.model.named_parameters():
             if (parameter.ndim == 4) == matrices:
-                factor = self.config.transform_lr if name.startswith(("g_a.", "g_s.")) else 1.0
-                groups.setdefault(factor, []).append(parameter)
-        return [{"params": params, "factor": factor} for factor, params in groups.items()]
+                (transforms if name.startswith(("g_a.", "g_s.")) else others).append(parameter)
+        return [{"params": transforms}, {"params": others}]
 
     def progress(self) -> float:
         """Share of the budget spent, 0..1, the same in every process."""
@@ -103,8 +102,8 @@ class Run:
         measured["grad_norm"] = norm.item()
         if torch.isfinite(norm):
             for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["factor"]
+                transforms, others = optimizer.param_groups
+                transforms["lr"], others["lr"] = rate * config.transform_lr, rate
                 optimizer.step()
             self._update_average()
         self.model.zero_grad(set_to_none=True)
@@ -143,13 +142,15 @@ class Run:
         write_checkpoint(self.checkpoint, state)
 
     def load(self) -> None:
-        state = read_checkpoint(self.checkpoint, self.device)
-        if ModelConfig(**state["model_config"]) != self.model.config:
-            raise InputError(f"{self.checkpoint}: a run of another model; choose another --out")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
+        state = _saved(self.config, self.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+                optimizer.load_state_dict(saved)
+        except (RuntimeError, ValueError) as error:  # other tensors; other groups of them
+            message = f"{self.checkpoint}: of another version of nic; choose another --out"
+            raise InputError(message) from error
         self.step, self.crops = state["step"], state["crops"]
         self.elapsed = state["elapsed"]
 
@@ -183,6 +184,19 @@ def train(config: TrainConfig) -> Path:
         if pictures:
             _evaluate(run, log, pictures)
     return run.checkpoint
+
+
+def _checkpoint(config: TrainConfig) -> Path:
+    return config.folder / "checkpoint.pt"
+
+
+def _saved(config: TrainConfig, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The run's checkpoint; InputError unless it is one of this model."""
+    path = _checkpoint(config)
+    state = read_checkpoint(path, device)
+    if state["model_config"] != CONFIGS[config.model]:
+        raise InputError(f"{path}: a run of another model; choose another --out")
+    return state
 
 
 def _weights(config: TrainConfig) -> Model:
@@ -219,7 +233,9 @@ def launch(config: TrainConfig) -> None:
     # What is wrong with the data is said here, and the images are decoded once.
     CropDataset(Path(config.data), config.folder / "cache", config.crop)
     _evaluation_pictures(config)
-    if config.weights:
+    if _checkpoint(config).exists():
+        _saved(config)
+    elif config.weights:
         _weights(config)
     with socket.socket() as free:
         free.bind(("localhost", 0))
