@@ -118,7 +118,7 @@ def _replace(path: str, data: bytes) -> None:
         raise
 
 
-def remove_partials(folder: str) -> None:
+def remove_partials(folder: str | Path) -> None:
     """Delete what killed processes left half-written in a folder in which none is now at work."""
     pattern = os.path.join(glob.escape(folder), PARTIAL.format("[0-9a-f]" * 16))
     for partial in glob.glob(pattern):

@@ -209,7 +209,7 @@ def test_two_processes_train_one_model(pictures, tmp_path):
         assert torch.equal(value, second[name]), name
 
 
-def worker_that_compares(rank, options, port):
+def worker_that_compares(rank, options, *rest):
     """Runs in a spawned process: each trains on crops of its own, and keeps what it ends with."""
 
     def train_and_keep(options):
@@ -218,9 +218,58 @@ def worker_that_compares(rank, options, port):
             run.train_step(run.progress())
         torch.save(run.model.state_dict(), run.folder / f"{rank}.pt")
 
-    config.CONFIGS["tiny"] = TINY
     loop.train = train_and_keep
-    loop._worker(rank, options, port)
+    worker_of_tiny(rank, options, *rest)
+
+
+def worker_of_tiny(rank, *rest):
+    """Runs in a spawned process, which has to be told of the model."""
+    config.CONFIGS["tiny"] = TINY
+    loop._worker(rank, *rest)
+
+
+def worker_that_fails(rank, *rest):
+    def fail(options):
+        raise OutputError("full")
+
+    loop.train = fail if rank == 0 else lambda options: loop.dist.barrier()
+    worker_of_tiny(rank, *rest)
+
+
+def test_an_error_in_a_process_is_that_of_the_whole(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_worker", worker_that_fails)
+    with pytest.raises(OutputError, match="^full$"):
+        launch(settings(pictures, tmp_path, processes=2))
+
+
+TRAINING = """
+import sys, cli, test_training
+from nic import config
+from nic.training import loop
+config.CONFIGS["tiny"], loop._worker = test_training.TINY, test_training.worker_of_tiny
+sys.exit(cli.main(["train", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_processes_end_with_the_one_that_started_them(pictures, tmp_path, number, code):
+    options = {"data": pictures, "out": tmp_path, "model": "tiny", "processes": 2, "crop": 64}
+    flags = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    command = [sys.executable, "-c", TRAINING, *flags, "--batch", "1", "--device", "cpu"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env, start_new_session=True)
+    try:
+        end = time.monotonic() + 100
+        while not (tmp_path / "log.csv").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        # As a terminal does, and as a service manager does.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, err = process.communicate(timeout=60)  # until all have closed standard error
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == code and err.count(b"\n") == 1
+    assert (tmp_path / "log.csv").exists()
 
 
 def test_wrong_folders_are_refused_before_processes_start(pictures, tmp_path):

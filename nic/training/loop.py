@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import socket
+import threading
 import time
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from nic import images, models
 from nic.architecture import transform_tensors
 from nic.config import CONFIGS
 from nic.device import check_device
-from nic.errors import InputError
+from nic.errors import InputError, NicError
+from nic.files import remove_partials
 from nic.models import Model
 from nic.precision import fast_dtype
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
@@ -225,6 +228,7 @@ def launch(config: TrainConfig) -> None:
     On a CPU each process takes one thread: two such processes train 1.4 times as fast as one
     process of two threads. With CUDA each takes a GPU.
     """
+    remove_partials(config.folder)
     if config.processes == 1:
         train(config)
         return
@@ -237,14 +241,32 @@ def launch(config: TrainConfig) -> None:
         _saved(config)
     elif config.weights:
         _weights(config)
+    _spawn(config)
+
+
+def _spawn(config: TrainConfig) -> None:
+    """Run the processes to their end; a NicError of one of them is raised here."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_worker, (config, port), nprocs=config.processes)
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        # Daemons: they end with this process, whatever it is that ends it.
+        workers = torch.multiprocessing.spawn(
+            _worker, (config, port, errors), config.processes, join=False, daemon=True
+        )
+        while not workers.join(grace_period=10):
+            pass
+    except torch.multiprocessing.ProcessRaisedException:
+        if errors.empty():
+            raise
+        raise errors.get() from None
 
 
-def _worker(rank: int, config: TrainConfig, port: int) -> None:
+def _worker(rank: int, config: TrainConfig, port: int, errors: SimpleQueue) -> None:
     torch.set_num_threads(1)
+    # tqdm's own lock is a semaphore, of which Python complains where a process is killed.
+    tqdm.set_lock(threading.RLock())
     cuda = _device(config).type == "cuda"
     if cuda:
         torch.cuda.set_device(rank)
@@ -254,7 +276,11 @@ def _worker(rank: int, config: TrainConfig, port: int) -> None:
         rank=rank,
         world_size=config.processes,
     )
-    train(config)
+    try:
+        train(config)
+    except NicError as error:
+        errors.put(error)
+        raise
     dist.destroy_process_group()
 
 
