@@ -52,7 +52,7 @@ def opened(name: str, partly: bool) -> Iterator[bytes | Stored]:
         yield Stored(file)
 
 
-def check_output(name: str, source: str, overwrite: bool) -> None:
+def check_output(name: str | Path, source: str | Path, overwrite: bool) -> None:
     """`check_target`, and refuse the input itself; for standard output refuse a terminal. Raises
     OutputError."""
     if name != STREAM:

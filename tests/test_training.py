@@ -403,6 +403,25 @@ def test_a_checkpoint_of_other_groups_of_parameters_is_refused(pictures, tmp_pat
         Run(settings(pictures, tmp_path), torch.device("cpu"))
 
 
+def test_train_and_export_as_commands(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / files.PARTIAL.format("0" * 16)).write_bytes(b"what a killed process leaves")
+    small = ["--model", "tiny", "--steps", "1", "--batch", "2", "--crop", "64", "--device", "cpu"]
+    assert cli.main(["train", "--data", str(pictures), "--out", ".", *small]) == 0
+    assert not list(tmp_path.glob(".*"))
+    assert cli.main(["export", "checkpoint.pt"]) == 0
+    assert models.load(Path("checkpoint.safetensors")).config == TINY
+    whole = Path("checkpoint.pt").read_bytes()
+    assert cli.main(["export", "checkpoint.pt", "-o", "checkpoint.pt", "-f"]) == 8
+    assert Path("checkpoint.pt").read_bytes() == whole
+    assert cli.main(["export", "."]) == 2
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    assert cli.main(["export", "checkpoint.pt", "-f"]) == 2
+    *_, same, folder, absent = capsys.readouterr().err.splitlines()
+    assert same == "nic: checkpoint.pt: is the input"
+    assert folder == "nic: .: no such file" and "nic[train]" in absent
+
+
 def test_a_folder_without_usable_images_is_refused(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match="no image"):
