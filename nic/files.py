@@ -52,7 +52,7 @@ def opened(name: str, partly: bool) -> Iterator[bytes | Stored]:
         yield Stored(file)
 
 
-def check_output(name: str, source: str, overwrite: bool) -> None:
+def check_output(name: str | Path, source: str | Path, overwrite: bool) -> None:
     """`check_target`, and refuse the input itself; for standard output refuse a terminal. Raises
     OutputError."""
     if name != STREAM:
@@ -123,7 +123,7 @@ def _replace(path: str, data: bytes) -> None:
         raise
 
 
-def remove_partials(folder: str) -> None:
+def remove_partials(folder: str | Path) -> None:
     """Delete what killed processes left half-written in a folder in which none is now at work."""
     pattern = os.path.join(glob.escape(folder), PARTIAL.format("[0-9a-f]" * 16))
     for partial in glob.glob(pattern):

@@ -23,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run `nic thumbnail`."""
-    import io
-
     from PIL import Image
 
     from nic import codec, images
@@ -37,6 +35,5 @@ def main(args: argparse.Namespace) -> None:
         picture = codec.decode(data)
     image = images.to_pil(stripped(picture)[0])
     image.thumbnail((args.size, args.size), Image.Resampling.LANCZOS)
-    png = io.BytesIO()
-    image.save(png, "PNG")
-    files.write(args.output, png.getvalue(), overwrite=True)
+    small, _ = images.from_pil(image)
+    files.write(args.output, images.to_bytes(small, "PNG"), overwrite=True)

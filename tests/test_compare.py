@@ -140,6 +140,11 @@ def test_size_or_psnr_is_matched(folder, by_psnr):
     assert distance(found) <= min(distance(found - 1), distance(found + 1))
 
 
+def test_of_files_of_one_size_the_best_is_shown(folder):
+    trial, _ = compare.match(rivals.find("jpeg"), Image.new("RGB", (240, 180)), 553, compare._size)
+    assert len(trial.data) == 553 and trial.psnr == math.inf
+
+
 def test_gray_flat_and_tiny(folder):
     Image.new("L", (3, 2), 128).save("photo.png")
     text, found = written("--psnr", "--rivals", "webp,jpeg")
@@ -155,6 +160,14 @@ def test_names_are_escaped(folder):
         text = file.read()
     assert "<h1>&lt;b&gt;$&amp; &quot;x&#x27;.png</h1>" in text
     Page(text)
+
+
+def test_a_name_that_is_no_text(folder):
+    os.rename(b"photo.png", b"bad\xff.png")
+    name = os.fsdecode(b"bad\xff.png")
+    assert cli.main(["compare", name, "--rivals", "jpeg", "-o", "out.html"]) == 0
+    with open("out.html", encoding="utf-8") as file:
+        assert "<h1>bad\\udcff.png</h1>" in file.read()
 
 
 @pytest.mark.parametrize(

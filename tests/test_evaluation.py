@@ -6,6 +6,8 @@ import argparse
 import csv
 import json
 import math
+import os
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,7 +20,9 @@ pytest.importorskip("scipy", reason="needs the extra `eval`: scipy")
 pytest.importorskip("matplotlib", reason="needs the extra `eval`: matplotlib")
 pytest.importorskip("rich", reason="needs the extra `eval`: rich")
 
-from nic import fidelity, images
+from vectors.make import NIC_1
+
+from nic import extras, fidelity, images
 from nic.errors import InputError
 from nic.evaluation import bench, demo, memory, metrics, plots, rivals, runner, summary
 from nic.evaluation.bd_rate import bd_rate, mean_bd_rate, rate_difference
@@ -137,6 +141,10 @@ class TestBdRate:
     def test_no_overlap(self, other):
         assert math.isnan(bd_rate(CURVE, other))
 
+    def test_lossless_points_are_dropped(self):
+        assert bd_rate(CURVE, [*CURVE, (9.0, math.inf)]) == 0
+        assert bd_rate([(0.01, math.inf), *CURVE], CURVE) == 0
+
     def test_mean_over_images(self):
         half = [(bpp / 2, quality) for bpp, quality in CURVE]
         anchors = {"a": CURVE, "b": CURVE, "c": CURVE, "d": CURVE}
@@ -249,6 +257,36 @@ class TestRunner:
         measured.clear()
         assert runner.measure_missing(tasks, points) == again and not measured
 
+    @pytest.mark.parametrize("found", ['{"image": "a.p', "null\n", "{}\n3\n[1]", "\xff\n\n"])
+    def test_what_is_no_row_is_passed_over(self, folder, tmp_path, found):
+        points = tmp_path / "points.jsonl"
+        points.write_text(found, encoding="latin-1")
+        tasks = runner.plan(images.find(folder)[:1], [rivals.find("jpeg")], None, None)[:2]
+        rows = runner.measure_missing(tasks, points)
+        assert list(runner.read_points(points).values()) == rows and len(rows) == 2
+
+    def test_unreadable_image_is_refused_before_any_is_measured(self, folder, tmp_path):
+        (folder / "z.png").write_bytes((folder / "a.png").read_bytes()[:500])
+        with pytest.raises(InputError, match="z.png"):
+            evaluate(folder, "-o", tmp_path / "out")
+        assert not (tmp_path / "out" / "points.jsonl").exists()
+
+    @pytest.mark.parametrize("size", [(64, 48), (9, 8)], ids=["lossless", "tiny"])
+    @pytest.mark.filterwarnings("error")
+    def test_pictures_without_a_curve(self, folder, tmp_path, size):
+        for path in images.find(folder):
+            Image.new("RGB", size).save(path)
+        assert evaluate(folder, "--rivals", "jpeg", "-o", tmp_path / "out") == 0
+        results = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert results["bd_rate"]["nic"]["jpeg"]["ms_ssim"]["mean"] is None
+        assert (tmp_path / "out" / "ms_ssim.png").exists()
+
+    @pytest.mark.parametrize("name", [b"d$x^$", b"bad\xff"])
+    def test_any_name_of_a_folder(self, folder, tmp_path, name):
+        renamed = folder.rename(folder.parent / os.fsdecode(name))
+        assert evaluate(renamed, "--rivals", "jpeg", "-o", tmp_path / "out") == 0
+        assert (tmp_path / "out" / "psnr.png").exists()
+
     def test_changed_image_or_codec_is_measured_anew(self, folder):
         jpeg = rivals.find("jpeg")
         paths = images.find(folder)
@@ -322,6 +360,8 @@ def test_kodak_is_recognised_and_compared_with_published_curves(tmp_path):
 def test_lossless_point_stands_in_no_curve():
     points = [{"bpp": 1.0, "psnr": 30.0}, {"bpp": 9.0, "psnr": None}]
     assert summary.curve(points, "psnr") == [(1.0, 30.0)]
+    alike = [{"bpp": 1.0, "ms_ssim": 0.99}, {"bpp": 9.0, "ms_ssim": 1.0}]
+    assert summary.curve(alike, "ms_ssim") == [(1.0, pytest.approx(20))]
 
 
 def test_wasted_qualities_are_named():
@@ -338,6 +378,24 @@ def test_training_curves(tmp_path):
     plots.training(log, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.width > 1000
+
+
+def test_bench_prints_times_of_codecs_and_of_stages(tmp_path, monkeypatch, capsys):
+    present = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: name != "scipy" and present(name) or None)
+    Image.fromarray(smooth_image(24, 33)).save(tmp_path / "small.png")
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    arguments = [str(tmp_path / "small.png"), "--runs", "1", "--bpp", "2", "--weights", str(NIC_1)]
+    assert bench.main(parser.parse_args(arguments)) == 0
+    out = capsys.readouterr().out
+    assert "small.png, 33x24, median of 1 runs" in out
+    rows = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows][:2] == ["nic", "webp"]
+    assert [bool(cell.strip()) for cell in rows[0]] == [True] * 5 + [False] * 2
+    assert all(float(cell) >= 0 for row in rows[1:] for cell in row[1:])
+    assert re.search(r"^nic encode: analysis \d\.\d+ s, ", out, re.MULTILINE)
+    assert re.search(r"^nic decode: .*synthesis \d\.\d+ s$", out, re.MULTILINE)
 
 
 def test_bench_measures_memory_of_whole_processes(model):

@@ -1,6 +1,12 @@
 """The trainer: it learns, resumes exactly, averages over processes, and what it exports codes."""
 
 import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +15,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from nic import codec, config, models  # noqa: E402
-from nic.errors import InputError  # noqa: E402
+import cli  # noqa: E402
+from nic import codec, config, extras, files, models  # noqa: E402
+from nic.errors import InputError, OutputError  # noqa: E402
 from nic.picture import Picture
 from nic.training import (
     command,  # noqa: E402
@@ -165,6 +172,20 @@ def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path):
         assert torch.equal(a, b), name
 
 
+def test_a_resumed_run_may_have_another_rate_for_the_transforms(pictures, tmp_path):
+    first = Run(settings(pictures, tmp_path), torch.device("cpu"))
+    first.train_step(0.0)
+    first.save()
+    resumed = Run(settings(pictures, tmp_path, transform_lr=0.0), torch.device("cpu"))
+    resumed.train_step(0.0)
+    changed = {
+        name.split(".")[0]
+        for (name, a), b in zip(first.model.named_parameters(), resumed.model.parameters())
+        if not torch.equal(a, b)
+    }
+    assert "context" in changed and not changed & {"g_a", "g_s"}
+
+
 def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path, monkeypatch):
     run = Run(settings(pictures, tmp_path), torch.device("cpu"))
     run.train_step(0.0)
@@ -188,7 +209,7 @@ def test_two_processes_train_one_model(pictures, tmp_path):
         assert torch.equal(value, second[name]), name
 
 
-def worker_that_compares(rank, options, port):
+def worker_that_compares(rank, options, *rest):
     """Runs in a spawned process: each trains on crops of its own, and keeps what it ends with."""
 
     def train_and_keep(options):
@@ -197,9 +218,58 @@ def worker_that_compares(rank, options, port):
             run.train_step(run.progress())
         torch.save(run.model.state_dict(), run.folder / f"{rank}.pt")
 
-    config.CONFIGS["tiny"] = TINY
     loop.train = train_and_keep
-    loop._worker(rank, options, port)
+    worker_of_tiny(rank, options, *rest)
+
+
+def worker_of_tiny(rank, *rest):
+    """Runs in a spawned process, which has to be told of the model."""
+    config.CONFIGS["tiny"] = TINY
+    loop._worker(rank, *rest)
+
+
+def worker_that_fails(rank, *rest):
+    def fail(options):
+        raise OutputError("full")
+
+    loop.train = fail if rank == 0 else lambda options: loop.dist.barrier()
+    worker_of_tiny(rank, *rest)
+
+
+def test_an_error_in_a_process_is_that_of_the_whole(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_worker", worker_that_fails)
+    with pytest.raises(OutputError, match="^full$"):
+        launch(settings(pictures, tmp_path, processes=2))
+
+
+TRAINING = """
+import sys, cli, test_training
+from nic import config
+from nic.training import loop
+config.CONFIGS["tiny"], loop._worker = test_training.TINY, test_training.worker_of_tiny
+sys.exit(cli.main(["train", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_processes_end_with_the_one_that_started_them(pictures, tmp_path, number, code):
+    options = {"data": pictures, "out": tmp_path, "model": "tiny", "processes": 2, "crop": 64}
+    flags = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    command = [sys.executable, "-c", TRAINING, *flags, "--batch", "1", "--device", "cpu"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env, start_new_session=True)
+    try:
+        end = time.monotonic() + 100
+        while not (tmp_path / "log.csv").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        # As a terminal does, and as a service manager does.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, err = process.communicate(timeout=60)  # until all have closed standard error
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == code and err.count(b"\n") == 1
+    assert (tmp_path / "log.csv").exists()
 
 
 def test_wrong_folders_are_refused_before_processes_start(pictures, tmp_path):
@@ -217,6 +287,19 @@ def test_the_pixel_cache_follows_the_files(tmp_path):
         dataset = CropDataset(folder, tmp_path / "cache", 64)
         crop = dataset.batch(1, np.random.default_rng(0))
         assert crop.mean() == pytest.approx(level / 255 - 0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pixels.u8", "index.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 0)])
+def test_a_damaged_pixel_cache_is_made_anew(pictures, tmp_path, name, damage):
+    crops = []
+    for _ in range(2):
+        dataset = CropDataset(pictures, tmp_path, 64)
+        crops.append(dataset.batch(2, np.random.default_rng(0)))
+        damage(tmp_path / name)
+    assert np.array_equal(*crops)
+    (tmp_path / "index.json").write_text(json.dumps({"files": []}))
+    assert len(CropDataset(pictures, tmp_path, 64).images) == 4
 
 
 def test_orthogonalize_brings_singular_values_near_one():
@@ -264,11 +347,25 @@ def test_flags_override_the_config_file(tmp_path):
         {"ema": 5.0},
         {"lr": "fast"},
         {"device": "abacus"},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": "x"},
+        {"batch": 2.5},
+        {"crop": 64.0},
+        {"processes": True},
+        {"model": ["x"]},
+        {"weights": 3},
+        {"data": 5},
+        {"wandb_offline": "no"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(InputError):
-        TrainConfig(data="x", **bad)
+    with pytest.raises(InputError, match=next(iter(bad))):
+        TrainConfig(**{"data": "x"} | bad)
+
+
+def test_whole_numbers_will_do_for_others_and_large_ones_for_a_seed(pictures, tmp_path):
+    Run(settings(pictures, tmp_path, minutes=5, seed=2**64 - 1), torch.device("cpu")).train_step(0)
 
 
 def test_a_gpu_that_is_not_here_is_refused(pictures, tmp_path, monkeypatch):
@@ -280,13 +377,49 @@ def test_a_gpu_that_is_not_here_is_refused(pictures, tmp_path, monkeypatch):
 def test_files_that_are_no_checkpoint_of_this_model_are_refused(pictures, tmp_path):
     (tmp_path / "text.pt").write_text("garbage")
     torch.save({"model": 1}, tmp_path / "other.pt")
-    for name in ("text.pt", "other.pt", "none.pt"):
-        with pytest.raises(InputError, match=name):
-            export(tmp_path / name, tmp_path / "out.safetensors")
-    train(settings(pictures, tmp_path, steps=1))
+    checkpoint = train(settings(pictures, tmp_path, steps=1))
+    whole = checkpoint.read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 10):
+        (tmp_path / f"cut{size}.pt").write_bytes(whole[:size])
+    for path in [*tmp_path.glob("cut*.pt"), *(tmp_path / f"{n}.pt" for n in ("text", "other"))]:
+        with pytest.raises(InputError, match=f"{path.name}: not a checkpoint of nic"):
+            export(path, tmp_path / "out.safetensors")
+    with pytest.raises(InputError, match="none.pt: No such file"):
+        export(tmp_path / "none.pt", tmp_path / "out.safetensors")
     config.CONFIGS["tiny"] = dataclasses.replace(TINY, N=8)
-    with pytest.raises(InputError, match="another model"):
+    for processes in (1, 2):
+        with pytest.raises(InputError, match="another model"):
+            launch(settings(pictures, tmp_path, processes=processes))
+
+
+def test_a_checkpoint_of_other_groups_of_parameters_is_refused(pictures, tmp_path):
+    checkpoint = train(settings(pictures, tmp_path, steps=1))
+    state = torch.load(checkpoint)
+    for saved in state["optimizers"]:
+        first, second = saved["param_groups"]
+        saved["param_groups"] = [first | {"params": first["params"] + second["params"]}]
+    torch.save(state, checkpoint)
+    with pytest.raises(InputError, match="another version"):
         Run(settings(pictures, tmp_path), torch.device("cpu"))
+
+
+def test_train_and_export_as_commands(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / files.PARTIAL.format("0" * 16)).write_bytes(b"what a killed process leaves")
+    small = ["--model", "tiny", "--steps", "1", "--batch", "2", "--crop", "64", "--device", "cpu"]
+    assert cli.main(["train", "--data", str(pictures), "--out", ".", *small]) == 0
+    assert not list(tmp_path.glob(".*"))
+    assert cli.main(["export", "checkpoint.pt"]) == 0
+    assert models.load(Path("checkpoint.safetensors")).config == TINY
+    whole = Path("checkpoint.pt").read_bytes()
+    assert cli.main(["export", "checkpoint.pt", "-o", "checkpoint.pt", "-f"]) == 8
+    assert Path("checkpoint.pt").read_bytes() == whole
+    assert cli.main(["export", "."]) == 2
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    assert cli.main(["export", "checkpoint.pt", "-f"]) == 2
+    *_, same, folder, absent = capsys.readouterr().err.splitlines()
+    assert same == "nic: checkpoint.pt: is the input"
+    assert folder == "nic: .: no such file" and "nic[train]" in absent
 
 
 def test_a_folder_without_usable_images_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nic import arguments, files
 from nic.errors import InputError
+from nic.extras import require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run `nic export`."""
-    output = args.output or args.checkpoint.with_suffix(".safetensors")
     if not args.checkpoint.is_file():
         raise InputError(f"{args.checkpoint}: no such file")
-    files.check_target(output, args.force)
+    output = args.output or args.checkpoint.with_suffix(".safetensors")
+    files.check_output(output, args.checkpoint, args.force)
+    require("train", "torch")
     from nic.training.export import export
 
     export(args.checkpoint, output, args.force)

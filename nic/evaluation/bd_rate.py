@@ -57,9 +57,10 @@ def mean_bd_rate(anchors: Mapping[str, Curve], tests: Mapping[str, Curve]) -> tu
 
 
 def _increasing(curve: Curve) -> np.ndarray:
-    """(n, 2) array in order of rate, without the points that cost more and look no better."""
+    """(n, 2) array in order of rate, without the points that cost more and look no better, and
+    without those of infinite quality, between which nothing can be interpolated."""
     kept: list[tuple[float, float]] = []
-    for point in sorted(curve):
+    for point in sorted(point for point in curve if np.isfinite(point[1])):
         if not kept or point[1] > kept[-1][1]:
             kept.append(point)
     return np.array(kept).reshape(-1, 2)

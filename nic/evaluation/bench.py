@@ -10,6 +10,7 @@ import argparse
 import os
 import statistics
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     """Run `nic bench`; returns the exit code."""
     if args.memory:
         return _print_memory(args.memory)
-    require("eval", "scipy", "rich")
+    require("eval", "rich")
     from PIL import Image
     from rich.console import Console
     from threadpoolctl import threadpool_limits
@@ -92,11 +93,12 @@ def _print_memory(megapixels: float) -> int:
 def quality_for(codec, image, bpp: float) -> int:
     """The codec's quality in whole numbers whose file comes closest to `bpp`, by bisection."""
     rates = {}
-    low, high = -1, 101
-    while high - low > 1:
-        quality = (low + high) // 2
+
+    def rate(quality: int) -> float:
         rates[quality] = 8 * len(codec.encode(image, quality)) / (image.width * image.height)
-        low, high = (quality, high) if rates[quality] < bpp else (low, quality)
+        return rates[quality]
+
+    bisect_left(range(101), bpp, key=rate)
     return min(rates, key=lambda quality: abs(rates[quality] - bpp))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
     image = Image.fromarray(pixels)
     with tqdm(codecs, unit="codec", leave=False, disable=None) as bar:
         trials, curves = compare(image, bar, args.quality, args.psnr)
-    name = Path(args.image).name if args.image != files.STREAM else "image"
+    name = files.printable(Path(args.image).name) if args.image != files.STREAM else "image"
     data = page.render(name, image, trials, curves, args.psnr).encode()
     files.write(output, data, args.force)
     print(f"nic: {output}: {len(data)} bytes", file=sys.stderr)
@@ -110,16 +111,17 @@ def compare(
 def match(
     codec: Codec, image: Image.Image, target: float, measure: Callable[[Trial], float]
 ) -> tuple[Trial, Curve]:
-    """The trial at a whole-numbered quality whose `measure` comes closest to `target`.
+    """The trial at a whole-numbered quality whose `measure` comes closest to `target`, and of
+    several as close the one of the highest PSNR.
 
     Found by bisection, between points of a coarse curve; also returns all points tried.
     """
     found: dict[float, float] = {}
-    curve = []
+    points: dict[float, tuple[float, float]] = {}
 
     def measured(quality: float) -> float:
         trial = attempt(codec, image, quality)
-        curve.append((trial.bpp, trial.psnr))
+        points[quality] = trial.bpp, trial.psnr
         found[quality] = measure(trial)
         return found[quality]
 
@@ -127,11 +129,9 @@ def match(
         measured(quality)
     low = max((q for q, value in found.items() if value < target), default=-1)
     high = min((q for q, value in found.items() if value >= target), default=101)
-    while high - low > 1:
-        quality = (low + high) // 2
-        low, high = (quality, high) if measured(quality) < target else (low, quality)
-    nearest = min(found, key=lambda quality: abs(found[quality] - target))
-    return attempt(codec, image, nearest), curve
+    bisect_left(range(low + 1, high), target, key=measured)
+    nearest = min(found, key=lambda quality: (abs(found[quality] - target), -points[quality][1]))
+    return attempt(codec, image, nearest), list(points.values())
 
 
 def _size(trial: Trial) -> float:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from nic import arguments
+from nic import arguments, images
 from nic.errors import NicError
 from nic.evaluation.bench import PHOTO, quality_for
 from nic.evaluation.trial import Trial, attempt
 from nic.extras import require
 from nic.files import write_atomic
+from nic.picture import Picture
 
 QUALITIES = (10, 30, 60)
 RIVALS = ("webp", "jpeg")
@@ -49,13 +49,16 @@ def run(folder: Path, model: Path | None = None) -> list[list[Trial]]:
         rows.append([ours, *theirs])
         name = f"photo-q{quality}"
         write_atomic(folder / f"{name}.nic", ours.data, overwrite=True)
-        write_atomic(folder / f"{name}.png", _png(Image.fromarray(ours.pixels)), overwrite=True)
+        write_atomic(folder / f"{name}.png", _png(ours.pixels), overwrite=True)
     write_atomic(folder / "comparison.png", _png(comparison(image, rows)), overwrite=True)
     return rows
 
 
-def comparison(image: Image.Image, rows: list[list[Trial]]) -> Image.Image:
-    """The same detail, enlarged twice: per quality the original and every codec, with captions."""
+def comparison(image: Image.Image, rows: list[list[Trial]]) -> np.ndarray:
+    """The same detail, enlarged twice: per quality the original and every codec, with captions.
+
+    Pixels, uint8 (H, W, 3).
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -70,17 +73,15 @@ def comparison(image: Image.Image, rows: list[list[Trial]]) -> Image.Image:
             axes.axis("off")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _caption(trial: Trial) -> str:
     return f"{trial.codec}\n{trial.bpp:.2f} bpp, {trial.psnr:.1f} dB"
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+def _png(pixels: np.ndarray) -> bytes:
+    return images.to_bytes(Picture(pixels), "PNG")
 
 
 def _print(rows: list[list[Trial]]) -> None:
@@ -110,7 +111,7 @@ def main() -> int:
     arguments.add_weights(parser)
     args = parser.parse_args()
     try:
-        require("eval", "scipy", "matplotlib", "rich")
+        require("eval", "matplotlib", "rich")
         _print(run(args.output, args.weights))
     except NicError as error:
         print(f"nic: {error}", file=sys.stderr)

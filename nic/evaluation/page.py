@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from nic import images
 from nic.evaluation.machine import cpu_name
 from nic.evaluation.metrics import ms_ssim
-from nic.evaluation.trial import Trial, same_channels
+from nic.evaluation.trial import Trial
+from nic.fidelity import same_channels
+from nic.picture import Picture
 
 if TYPE_CHECKING:
     from nic.evaluation.bd_rate import Curve
@@ -57,8 +59,8 @@ def render(
     ours = trials[0]
     size = f"{image.width} × {image.height} pixels"
     goal = f"PSNR, {ours.psnr:.2f} dB" if by_psnr else f"size, {len(ours.data)} bytes"
-    pictures = [_picture("original", image)]
-    pictures += [_picture(trial.codec, Image.fromarray(trial.pixels)) for trial in trials]
+    pictures = [_picture("original", np.asarray(image))]
+    pictures += [_picture(trial.codec, trial.pixels) for trial in trials]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=escape(name),
         summary=f"{size}. nic at quality {ours.quality:g}, the others as close to its {goal},"
@@ -148,9 +150,8 @@ def _ticks(low: float, high: float) -> list[float]:
     return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _picture(codec: str, image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    source = base64.b64encode(file.getvalue()).decode("ascii")
+def _picture(codec: str, pixels: np.ndarray) -> str:
+    png = images.to_bytes(Picture(pixels), "PNG")
+    source = base64.b64encode(png).decode("ascii")
     name = escape(codec)
     return f'<img data-codec="{name}" alt="{name}" src="data:image/png;base64,{source}">'

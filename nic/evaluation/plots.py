@@ -54,8 +54,9 @@ def rate_distortion(
 ) -> None:
     """Draw dB over bpp: measured curves in colour, published ones thin and gray beside them.
 
-    measure: `psnr` or `ms_ssim`, a key of LABELS.
+    measure: `psnr` or `ms_ssim`, a key of LABELS. Curves without points are left out.
     """
+    curves = {name: points for name, points in curves.items() if points}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 5), layout="constrained")
         axes = figure.subplots()
@@ -82,9 +83,11 @@ def rate_distortion(
                 linestyle=style,
                 label=f"{name} (published)",
             )
-        axes.set(xlabel="bits per pixel", ylabel=LABELS[measure], title=title)
+        axes.set(xlabel="bits per pixel", ylabel=LABELS[measure])
+        axes.set_title(title, parse_math=False)
         _show_useful_range(axes, curves)
-        axes.legend(loc="lower right")
+        if curves:
+            axes.legend(loc="lower right")
         figure.savefig(path, dpi=160)
 
 

@@ -11,10 +11,10 @@ import argparse
 import json
 import multiprocessing
 import os
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,8 @@ import numpy as np
 from nic import arguments, images
 from nic.effort import DEFAULT_EFFORT, EFFORTS
 from nic.extras import require
+from nic.fidelity import same_channels
+from nic.files import printable
 
 if TYPE_CHECKING:
     from nic.evaluation.rivals import Codec
@@ -93,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `nic eval`; returns the exit code."""
-    require("eval", "scipy", "matplotlib", "rich", "tqdm")
+    require("eval", "scipy", "matplotlib", "rich")
     from rich.console import Console
     from rich.markdown import Markdown
     from tqdm import tqdm
@@ -103,7 +105,8 @@ def main(args: argparse.Namespace) -> int:
     console = Console(stderr=True, markup=False)
     names = [*map(rivals.nic_name, [DEFAULT_EFFORT, *args.efforts]), *args.rivals]
     codecs = rivals.installed(names, args.weights, console.print)
-    output = args.output or Path("runs/eval") / args.folder.resolve().name
+    name = args.folder.resolve().name
+    output = args.output or Path("runs/eval") / name
     tasks = plan(images.find(args.folder), codecs, args.qualities, args.weights)
     measured = measure_missing(
         tasks,
@@ -112,7 +115,7 @@ def main(args: argparse.Namespace) -> int:
         lambda rows, n: tqdm(rows, total=n, unit="point", disable=None),
     )
     settings = {codec.name: codec.settings for codec in codecs}
-    text = summary.write(measured, settings, output, args.folder.resolve().name)
+    text = summary.write(measured, settings, output, printable(name))
     Console().print(Markdown(text))
     console.print(f"Written to {output}")
     return 0
@@ -150,9 +153,11 @@ def measure_missing(
     points.parent.mkdir(parents=True, exist_ok=True)
     rows = read_points(points)
     missing = [task for task in tasks if task.key not in rows]
+    for path in dict.fromkeys(task.path for task in missing):
+        images.load_pixels(path)  # an unreadable one is found before time is spent on the others
     with open(points, "a", encoding="utf-8") as file:
         # A line cut short by an interruption must not swallow the next one.
-        file.write("\n" if rows else "")
+        file.write("" if points.read_bytes()[-1:] in (b"", b"\n") else "\n")
         for row in progress(_measure_all(missing, jobs), len(missing)):
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -161,48 +166,39 @@ def measure_missing(
 
 
 def read_points(path: Path) -> dict[tuple, dict]:
-    """Measured rows by key; a last line cut short by an interruption is passed over."""
+    """Measured rows by key; what is no row, such as a line cut short, is passed over."""
     rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        rows[_key(row)] = row
+            rows[_key(row)] = row
     return rows
 
 
 def measure(task: Task) -> dict:
-    """Encode, decode and compare one image at one quality.
-
-    Seconds are given as wall time and as CPU time of this process; the latter holds on a busy
-    machine, the former includes waiting.
-    """
+    """Encode, decode and compare one image at one quality."""
     from PIL import Image
 
     from nic.evaluation import metrics, rivals
-    from nic.fidelity import psnr, same_channels
+    from nic.evaluation.trial import attempt
 
     codec = rivals.find(task.codec, task.model)
     pixels = _load(task.path)
-    image = Image.fromarray(pixels)
-    data, encode_s, encode_cpu_s = _timed(codec.encode, image, task.quality)
-    decoded, decode_s, decode_cpu_s = _timed(codec.decode, data)
-    original, decoded = same_channels(pixels, decoded)
+    trial = attempt(codec, Image.fromarray(pixels), task.quality)
     return {
         "image": task.image,
         "crc": task.crc,
         "codec": task.codec,
         "quality": task.quality,
         "version": task.version,
-        "bytes": len(data),
-        "bpp": 8 * len(data) / (image.width * image.height),
-        "psnr": _finite(psnr(original, decoded)),
-        "ms_ssim": _finite(metrics.ms_ssim(original, decoded)),
-        "encode_s": encode_s,
-        "decode_s": decode_s,
-        "encode_cpu_s": encode_cpu_s,
-        "decode_cpu_s": decode_cpu_s,
+        "bytes": len(trial.data),
+        "bpp": trial.bpp,
+        "psnr": _finite(trial.psnr),
+        "ms_ssim": _finite(metrics.ms_ssim(*same_channels(pixels, trial.pixels))),
+        "encode_s": trial.encode_s,
+        "decode_s": trial.decode_s,
+        "encode_cpu_s": trial.encode_cpu_s,
+        "decode_cpu_s": trial.decode_cpu_s,
     }
 
 
@@ -248,13 +244,6 @@ def _warm_up(codecs: Iterable[tuple[str, Path | None]]) -> None:
 def _load(path: Path) -> np.ndarray:
     """Pixels of one image; points of one image mostly follow each other."""
     return images.load_pixels(path)
-
-
-def _timed(function, *args):
-    """Result, wall seconds, CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = function(*args)
-    return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _finite(value: float) -> float | None:

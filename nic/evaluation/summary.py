@@ -104,9 +104,11 @@ def average(rows: Iterable[dict]) -> dict[str, list[dict]]:
 
 
 def curve(points: Iterable[dict], measure: str) -> Curve:
-    """(bpp, dB) by PSNR or MS-SSIM, of rows or averages; a point without a value has no place."""
+    """(bpp, dB) by PSNR or MS-SSIM, of rows or averages; a point without a value, or at infinity,
+    has no place."""
     scale = decibels if measure == "ms_ssim" else float
-    return [(p["bpp"], scale(p[measure])) for p in points if p[measure] is not None]
+    known = [(p["bpp"], scale(p[measure])) for p in points if p[measure] is not None]
+    return [(bpp, db) for bpp, db in known if np.isfinite(db)]
 
 
 def wasted(points: list[dict]) -> list[float]:

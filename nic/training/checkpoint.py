@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nic.config import ModelConfig
 from nic.errors import InputError
 from nic.files import write_atomic
 
@@ -23,13 +24,17 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """A checkpoint's entries; InputError where it is none."""
+    """A checkpoint's entries, `model_config` as a ModelConfig; InputError where it is none."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        file = open(path, "rb")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+    try:
+        with file:
+            state = torch.load(file, map_location=device, weights_only=True)
+        state["model_config"] = ModelConfig(**state["model_config"])
     except Exception as error:  # on a foreign file the unpickler raises whatever it trips over
         raise InputError(f"{path}: not a checkpoint of nic") from error
-    if not isinstance(state, dict) or not ENTRIES <= state.keys():
+    if not ENTRIES <= state.keys():
         raise InputError(f"{path}: not a checkpoint of nic")
     return state

@@ -3,7 +3,7 @@ config file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,14 @@ from nic.errors import InputError
 def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
+
+TYPES = {
+    "str": (str, "a text"),
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+}
+"""By the type of a setting: Python's types of its values, and what to call them."""
 
 LIMITS = [
     ("minutes", 0, 1e6),
@@ -26,6 +34,7 @@ LIMITS = [
     ("warmup", 0, 1e9),
     ("clip", 1e-9, 1e9),
     ("ema", 0, 0.999999),
+    ("seed", 0, 2**64 - 1),
     ("checkpoint_minutes", 0, 1e6),
     ("eval_minutes", 0, 1e6),
     ("eval_images", 1, 1e6),
@@ -78,10 +87,13 @@ class TrainConfig:
         return Path(self.out or f"runs/{self.model}")
 
     def __post_init__(self):
+        for option in fields(self):
+            value, (types, kind) = getattr(self, option.name), TYPES[option.type]
+            # To Python, true is a whole number.
+            if not isinstance(value, types) or isinstance(value, bool) != (types is bool):
+                raise InputError(f"{option.name} {value!r} is not {kind}")
         for name, low, high in LIMITS:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise InputError(f"{name} {value!r} is not a number")
             if not low <= value <= high:
                 raise InputError(f"{name} {value} is not within {low}..{high}")
         if self.device not in ("auto", "cpu", "cuda"):

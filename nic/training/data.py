@@ -55,15 +55,13 @@ def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
     very files."""
     paths = images.find(folder)
     files = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
-    index = cache / "index.json"
-    if index.exists():
-        stored = json.loads(index.read_text())
-        if stored.get("files") == files:
-            return stored["sizes"]
-        index.unlink()
+    index, cached = cache / "index.json", cache / "pixels.u8"
+    if sizes := _sizes_of_whole(index, cached, files):
+        return sizes
+    index.unlink(missing_ok=True)
     cache.mkdir(parents=True, exist_ok=True)
     sizes, offset = [], 0
-    with open(cache / "pixels.u8", "wb") as out:
+    with open(cached, "wb") as out:
         for path in tqdm(paths, desc="decoding training images", disable=None):
             pixels = images.load_pixels(path)
             if pixels.ndim == 2:
@@ -74,3 +72,13 @@ def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:
     # Last, so that an interrupted cache is never taken for a whole one.
     write_atomic(index, json.dumps({"files": files, "sizes": sizes}).encode())
     return sizes
+
+
+def _sizes_of_whole(index: Path, cached: Path, files: list) -> list[tuple[int, int, int]] | None:
+    """What the index says, if it is of these files and all their pixels are there."""
+    try:
+        stored = json.loads(index.read_text())
+        whole = sum(3 * w * h for w, h, _ in stored["sizes"]) == cached.stat().st_size
+        return stored["sizes"] if whole and stored["files"] == files else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

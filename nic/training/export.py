@@ -38,8 +38,7 @@ Z_MAX = 255
 def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
     """Write the weight file of a checkpoint's averaged weights. Errors: InputError, OutputError."""
     state = read_checkpoint(checkpoint)
-    config = ModelConfig(**state["model_config"])
-    model = TrainableModel(config)
+    model = TrainableModel(state["model_config"])
     model.load_state_dict(state["average"])
     export_model(model, out, overwrite)
 

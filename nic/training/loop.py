@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import socket
+import threading
 import time
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from tqdm import tqdm
 
 from nic import images, models
 from nic.architecture import transform_tensors
-from nic.config import CONFIGS, ModelConfig
+from nic.config import CONFIGS
 from nic.device import check_device
-from nic.errors import InputError
+from nic.errors import InputError, NicError
+from nic.files import remove_partials
 from nic.models import Model
 from nic.precision import fast_dtype
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
@@ -47,7 +50,7 @@ class Run:
         self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop)
         self.model = TrainableModel(CONFIGS[config.model]).to(device)
         self.criterion = RateDistortion(self.model.config)
-        self.checkpoint = self.folder / "checkpoint.pt"
+        self.checkpoint = _checkpoint(config)
         fresh = not self.checkpoint.exists()
         if fresh and config.weights:
             restore(self.model, _weights(config))
@@ -64,13 +67,12 @@ class Run:
             self.load()
 
     def _groups(self, matrices: bool) -> list[dict[str, Any]]:
-        """Convolution weights, or all other parameters, by the `factor` of their learning rate."""
-        groups: dict[float, list[torch.nn.Parameter]] = {}
+        """Convolution weights, or all other parameters: those of g_a and g_s, then the others."""
+        transforms, others = [], []
         for name, parameter in self.model.named_parameters():
             if (parameter.ndim == 4) == matrices:
-                factor = self.config.transform_lr if name.startswith(("g_a.", "g_s.")) else 1.0
-                groups.setdefault(factor, []).append(parameter)
-        return [{"params": params, "factor": factor} for factor, params in groups.items()]
+                (transforms if name.startswith(("g_a.", "g_s.")) else others).append(parameter)
+        return [{"params": transforms}, {"params": others}]
 
     def progress(self) -> float:
         """Share of the budget spent, 0..1, the same in every process."""
@@ -103,8 +105,8 @@ class Run:
         measured["grad_norm"] = norm.item()
         if torch.isfinite(norm):
             for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["factor"]
+                transforms, others = optimizer.param_groups
+                transforms["lr"], others["lr"] = rate * config.transform_lr, rate
                 optimizer.step()
             self._update_average()
         self.model.zero_grad(set_to_none=True)
@@ -143,13 +145,15 @@ class Run:
         write_checkpoint(self.checkpoint, state)
 
     def load(self) -> None:
-        state = read_checkpoint(self.checkpoint, self.device)
-        if ModelConfig(**state["model_config"]) != self.model.config:
-            raise InputError(f"{self.checkpoint}: a run of another model; choose another --out")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
+        state = _saved(self.config, self.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+                optimizer.load_state_dict(saved)
+        except (RuntimeError, ValueError) as error:  # other tensors; other groups of them
+            message = f"{self.checkpoint}: of another version of nic; choose another --out"
+            raise InputError(message) from error
         self.step, self.crops = state["step"], state["crops"]
         self.elapsed = state["elapsed"]
 
@@ -185,6 +189,19 @@ def train(config: TrainConfig) -> Path:
     return run.checkpoint
 
 
+def _checkpoint(config: TrainConfig) -> Path:
+    return config.folder / "checkpoint.pt"
+
+
+def _saved(config: TrainConfig, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The run's checkpoint; InputError unless it is one of this model."""
+    path = _checkpoint(config)
+    state = read_checkpoint(path, device)
+    if state["model_config"] != CONFIGS[config.model]:
+        raise InputError(f"{path}: a run of another model; choose another --out")
+    return state
+
+
 def _weights(config: TrainConfig) -> Model:
     weights = models.read(Path(config.weights))
     if transform_tensors(weights.config) != transform_tensors(CONFIGS[config.model]):
@@ -211,6 +228,7 @@ def launch(config: TrainConfig) -> None:
     On a CPU each process takes one thread: two such processes train 1.4 times as fast as one
     process of two threads. With CUDA each takes a GPU.
     """
+    remove_partials(config.folder)
     if config.processes == 1:
         train(config)
         return
@@ -219,16 +237,36 @@ def launch(config: TrainConfig) -> None:
     # What is wrong with the data is said here, and the images are decoded once.
     CropDataset(Path(config.data), config.folder / "cache", config.crop)
     _evaluation_pictures(config)
-    if config.weights:
+    if _checkpoint(config).exists():
+        _saved(config)
+    elif config.weights:
         _weights(config)
+    _spawn(config)
+
+
+def _spawn(config: TrainConfig) -> None:
+    """Run the processes to their end; a NicError of one of them is raised here."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_worker, (config, port), nprocs=config.processes)
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        # Daemons: they end with this process, whatever it is that ends it.
+        workers = torch.multiprocessing.spawn(
+            _worker, (config, port, errors), config.processes, join=False, daemon=True
+        )
+        while not workers.join(grace_period=10):
+            pass
+    except torch.multiprocessing.ProcessRaisedException:
+        if errors.empty():
+            raise
+        raise errors.get() from None
 
 
-def _worker(rank: int, config: TrainConfig, port: int) -> None:
+def _worker(rank: int, config: TrainConfig, port: int, errors: SimpleQueue) -> None:
     torch.set_num_threads(1)
+    # tqdm's own lock is a semaphore, of which Python complains where a process is killed.
+    tqdm.set_lock(threading.RLock())
     cuda = _device(config).type == "cuda"
     if cuda:
         torch.cuda.set_device(rank)
@@ -238,7 +276,11 @@ def _worker(rank: int, config: TrainConfig, port: int) -> None:
         rank=rank,
         world_size=config.processes,
     )
-    train(config)
+    try:
+        train(config)
+    except NicError as error:
+        errors.put(error)
+        raise
     dist.destroy_process_group()
 
 

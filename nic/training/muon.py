@@ -13,14 +13,14 @@ from torch import Tensor
 from nic.precision import fast_dtype
 
 
-def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """Five Newton-Schulz steps towards the nearest semi-orthogonal matrix."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.to(fast_dtype(matrix.device))
     x = x / (x.norm() + 1e-7)
     tall = x.size(0) > x.size(1)
     x = x.T if tall else x
-    for _ in range(steps):
+    for _ in range(5):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
