@@ -1,7 +1,7 @@
-"""Images in and out through Pillow: any mode to 8-bit RGB or gray, with alpha and metadata.
+"""Images in through Pillow: any mode to 8-bit RGB or gray, with alpha and metadata.
 
 What a .nic file or an output format cannot hold is never dropped silently: reading returns notes,
-one line each, and writing warns.
+one line each, and writing, which `image_output.py` does, warns.
 """
 
 from __future__ import annotations
@@ -11,15 +11,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image
 
 from nic import container
 from nic.appearance import flattened, stripped, to_srgb
 from nic.errors import InputError, LimitExceeded, NicError
+from nic.image_output import EXIF_PREFIX, METADATA_FORMATS, format_for, to_bytes, to_pil
 from nic.picture import Picture
+
+__all__ = [
+    "EXIF_PREFIX",
+    "METADATA_FORMATS",
+    "find",
+    "format_for",
+    "from_pil",
+    "load",
+    "load_pixels",
+    "to_bytes",
+    "to_pil",
+]
 
 PIXEL_MODES = {
     **dict.fromkeys(("1", "L"), "L"),
@@ -39,9 +52,6 @@ AUXILIARY_FRAMES = {"MPO", "PSD"}
 RAW_EXIF = "Raw profile type exif"
 """Name of the text in which PNGs carried EXIF before there was a chunk for it."""
 
-EXIF_PREFIX = b"Exif\0\0"
-"""What JPEG puts before a block of EXIF."""
-
 TIFF_METADATA = {
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -53,17 +63,6 @@ TIFF_METADATA = {
     ExifTags.IFD.GPSInfo,
 }
 """Tags of a TIFF that describe the picture; its other ones describe its bytes."""
-
-SAVE_OPTIONS = {
-    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True, "exact": True},
-}
-"""For formats that by Pillow's default would visibly lose what was just decoded."""
-
-ALPHA_FORMATS = set("AVIF DDS ICNS ICO IM JPEG2000 PNG QOI SGI TGA TIFF WEBP".split())
-
-METADATA_FORMATS = {"AVIF", "JPEG", "PNG", "TIFF", "WEBP"}
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -166,15 +165,6 @@ def from_pil(
         picture, converted = stripped(picture)
         notes += converted
     return picture, notes
-
-
-def to_pil(picture: Picture) -> Image.Image:
-    """A Pillow image of mode L, LA, RGB or RGBA; metadata in `info`, as Pillow's own readers do."""
-    image = Image.fromarray(picture.pixels)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
-    image.info |= _metadata_options(picture)
-    return image
 
 
 @contextmanager
@@ -280,73 +270,3 @@ def _from_cmyk(image: Image.Image, profile: bytes | None, notes: list[str]) -> I
         notes.pop()
     notes.append("CMYK converted to RGB without a colour profile")
     return image.convert("RGB")
-
-
-def format_for(name: str | Path) -> str:
-    """Pillow's name of the format that a file name, an extension or a format's name stands for.
-
-    Raises InputError where Pillow cannot write it.
-    """
-    extension = f".{str(name).rpartition('.')[2]}".lower()
-    known = Image.registered_extensions().get(extension, extension[1:].upper())
-    if known not in Image.SAVE or known == "NIC":  # which nic.pillow, where imported, registers
-        raise InputError(f"{name}: Pillow writes no images of type '{extension}'")
-    return known
-
-
-def to_bytes(picture: Picture, format: str) -> bytes:
-    """An image file; `format` as `format_for` returns it. Errors: InputError.
-
-    What the format cannot hold is applied to the pixels, with a UserWarning: transparency is placed
-    on white, orientation and colours are made those of the picture as seen.
-    """
-    if picture.alpha is not None and format not in ALPHA_FORMATS:
-        warnings.warn(f"{format} holds no transparency: placed on white", stacklevel=2)
-        picture = flattened(picture)
-    held = _metadata_options(picture)
-    if held and format not in METADATA_FORMATS:
-        names = ", ".join(held)
-        warnings.warn(f"{format} holds no metadata, dropped: {names}", stacklevel=2)
-        picture, held = stripped(picture)[0], {}
-    file = io.BytesIO()
-    try:
-        image = to_pil(picture)
-        image.save(file, format, **SAVE_OPTIONS.get(format, {}), **_fitting(held, format))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"Pillow cannot write this image as {format}: {error}") from error
-    return file.getvalue()
-
-
-def _metadata_options(picture: Picture) -> dict[str, bytes]:
-    """Metadata there is, by Pillow's names."""
-    named = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
-    return {key: value for key, value in named.items() if value}
-
-
-def _fitting(metadata: dict[str, bytes], format: str) -> dict[str, Any]:
-    """Metadata as the options of a format's writer in Pillow, which differ."""
-    options: dict[str, Any] = dict(metadata)
-    exif = options.get("exif")
-    if format == "JPEG" and exif and not exif.startswith(EXIF_PREFIX):
-        options["exif"] = EXIF_PREFIX + exif
-    if format == "PNG" and "xmp" in options:
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", options.pop("xmp"))
-    if format in ("AVIF", "TIFF") and exif:
-        options["exif"] = _parsed_exif(exif)
-    if format == "TIFF" and "xmp" in options:
-        tags = options.setdefault("exif", Image.Exif())
-        tags[ExifTags.Base.XMLPacket] = options.pop("xmp")
-    return options
-
-
-def _parsed_exif(data: bytes) -> Image.Exif:
-    """For writers that take EXIF apart; nothing, with a warning, where it is broken."""
-    exif = Image.Exif()
-    try:
-        exif.load(data)
-        exif.tobytes()  # values are parsed, and refused, no sooner than that
-    except Exception:  # whatever a broken block makes the parser raise
-        warnings.warn("unreadable EXIF dropped", stacklevel=2)
-        return Image.Exif()
-    return exif
