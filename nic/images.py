@@ -25,6 +25,7 @@ from nic.picture import Picture
 __all__ = [
     "EXIF_PREFIX",
     "METADATA_FORMATS",
+    "extensions",
     "find",
     "format_for",
     "from_pil",
@@ -65,12 +66,21 @@ TIFF_METADATA = {
 """Tags of a TIFF that describe the picture; its other ones describe its bytes."""
 
 
+NEVER_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+"""What Pillow recognises, but by itself does not read."""
+
+
+def extensions() -> set[str]:
+    """Those of image files, lower case, each with its dot; .nic is none of them."""
+    readable = Image.registered_extensions().items()  # loads the plugins, which fill OPEN
+    return {e for e, kind in readable if kind in Image.OPEN.keys() - NEVER_DECODED} - {".nic"}
+
+
 def find(folder: str | Path) -> list[Path]:
     """Files directly in a folder whose extension is of an image, by name; InputError if none."""
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
-    known = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths = sorted(Path(folder).iterdir())
+    known, paths = extensions(), sorted(Path(folder).iterdir())
     found = [path for path in paths if path.suffix.lower() in known and path.is_file()]
     if not found:
         raise InputError(f"{folder}: no images in it")

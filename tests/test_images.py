@@ -440,6 +440,16 @@ def test_large_but_possible_images_raise_no_warning():
             load(bomb(10000, 10000))
 
 
+def test_images_of_a_folder(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.nic", "d.wmf", "e.h5", "f.txt", "g.xbm"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    import nic.pillow  # noqa: F401 - with which Pillow knows .nic
+
+    assert [path.name for path in images.find(tmp_path)] == ["a.jpg", "b.PNG", "g.xbm"]
+    assert {".png", ".jpg"} < images.extensions() and ".nic" not in images.extensions()
+
+
 class Unseekable(io.BytesIO):
     def seekable(self):
         return False
