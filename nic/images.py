@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image
 
-from nic import container
+from nic import container, transparent_colour
 from nic.appearance import flattened, stripped, to_srgb
 from nic.errors import InputError, LimitExceeded, NicError
 from nic.image_output import EXIF_PREFIX, METADATA_FORMATS, format_for, to_bytes, to_pil
@@ -43,9 +43,6 @@ PIXEL_MODES = {
     "CMYK": "CMYK",
 }
 """Pillow's modes of up to 8 bits -> the one of L, LA, RGB, RGBA and CMYK that holds them."""
-
-SAMPLE_FACTORS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
-"""Raw modes of a PNG -> what Pillow multiplies samples by, but not the one that is transparent."""
 
 AUXILIARY_FRAMES = {"MPO", "PSD"}
 """Formats whose first frame is the picture; the others are previews, depth maps or layers."""
@@ -129,19 +126,14 @@ def _load(
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    """`Image.open`, but of a PNG every checksum is compared and the transparent colour is right."""
+    """`Image.open`, but of a PNG every checksum is compared."""
     start = file.tell()
     image = Image.open(file)
     if image.format != "PNG" or not image.tile:
         return image
     image.verify()  # after which it cannot be loaded any more
     file.seek(start)
-    image = Image.open(file)
-    factor, colour = SAMPLE_FACTORS.get(image.tile[0].args), image.info.get("transparency")
-    if factor and colour is not None:
-        scaled = [int(value * factor) for value in np.atleast_1d(colour)]
-        image.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
-    return image
+    return Image.open(file)
 
 
 def from_pil(
@@ -154,13 +146,14 @@ def from_pil(
         if 0 in image.size:
             raise InputError("the image has no pixels")
         container.check_size(*image.size)
-        # Where Pillow itself reduces 16-bit colour to 8 bits, only the raw mode tells.
-        if image.mode in PIXEL_MODES and ";16" in str(getattr(image, "tile", "")):
+        if image.mode in PIXEL_MODES and _is_deep(image):
             notes.append("16-bit samples reduced to 8 bits")
-        image.load()
+        opacity = transparent_colour.load(image, notes)
         metadata = _metadata(image, notes)
         # Lab is absolute: a profile beside it is not of its samples.
         icc = image.info.get("icc_profile") if image.mode != "LAB" else None
+        if opacity is not None:
+            image = Image.merge(f"{image.mode}A", [*image.split(), Image.fromarray(opacity)])
         image = (_simplify if image.mode in PIXEL_MODES else _reduce_depth)(image, notes)
         if image.mode == "CMYK":
             image, icc = _from_cmyk(image, icc, notes), None
@@ -233,6 +226,17 @@ def _rebuilt_exif(image: Image.Image, notes: list[str]) -> bytes | None:
     except Exception:  # whatever a broken block makes the parser raise: the pixels are sound
         notes.append("unreadable EXIF dropped")
         return None
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether Pillow, as it loads an image, reduces 16-bit samples to 8 bits."""
+    for codec, _, _, args in getattr(image, "tile", ()):
+        raw, *others = args if isinstance(args, tuple) else (args,)
+        if codec == "SGI16" or str(raw).endswith((";16B", ";16L", ";16N")):
+            return True
+        if codec in ("ppm", "ppm_plain") and others and others[0] > 255:  # the greatest value
+            return True
+    return False
 
 
 def _simplify(image: Image.Image, notes: list[str]) -> Image.Image:
