@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image
 
-from nic import container, transparent_colour
+from nic import container, image_notes, tiff_tags, transparent_colour
 from nic.appearance import flattened, stripped, to_srgb
 from nic.errors import InputError, LimitExceeded, NicError
 from nic.image_output import EXIF_PREFIX, METADATA_FORMATS, format_for, to_bytes, to_pil
@@ -46,22 +46,6 @@ PIXEL_MODES = {
 
 AUXILIARY_FRAMES = {"MPO", "PSD"}
 """Formats whose first frame is the picture; the others are previews, depth maps or layers."""
-
-RAW_EXIF = "Raw profile type exif"
-"""Name of the text in which PNGs carried EXIF before there was a chunk for it."""
-
-TIFF_METADATA = {
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.Copyright,
-    ExifTags.IFD.Exif,
-    ExifTags.IFD.GPSInfo,
-}
-"""Tags of a TIFF that describe the picture; its other ones describe its bytes."""
-
 
 NEVER_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 """What Pillow recognises, but by itself does not read."""
@@ -148,6 +132,7 @@ def from_pil(
         container.check_size(*image.size)
         if image.mode in PIXEL_MODES and _is_deep(image):
             notes.append("16-bit samples reduced to 8 bits")
+        notes += image_notes.beside_pixels(image)
         opacity = transparent_colour.load(image, notes)
         metadata = _metadata(image, notes)
         # Lab is absolute: a profile beside it is not of its samples.
@@ -204,23 +189,17 @@ def _metadata(image: Image.Image, notes: list[str]) -> dict[str, bytes | None]:
         exif = _rebuilt_exif(image, notes)
     if isinstance(xmp, str):
         xmp = xmp.encode()
-    found = {
-        "IPTC": image.info.keys() & {"photoshop"},
-        "comments": image.info.keys() & {"comment"}
-        or getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp", RAW_EXIF},
-    }
-    if dropped := [kind for kind, items in found.items() if items]:
-        notes.append(f"metadata dropped: {', '.join(dropped)}")
+    notes += image_notes.dropped_metadata(image)
     return {"exif": exif or None, "xmp": xmp or None}
 
 
 def _rebuilt_exif(image: Image.Image, notes: list[str]) -> bytes | None:
     """EXIF where it stands in no block of its own: among a TIFF's tags, as text in an old PNG."""
-    if image.format != "TIFF" and RAW_EXIF not in image.info:
+    if image.format != "TIFF" and image_notes.RAW_EXIF not in image.info:
         return None
     try:
         found, kept = image.getexif(), Image.Exif()
-        for tag in found.keys() & TIFF_METADATA if image.format == "TIFF" else found.keys():
+        for tag in found.keys() & tiff_tags.DESCRIPTIVE if image.format == "TIFF" else found.keys():
             kept[tag] = found.get_ifd(tag) if tag in {*ExifTags.IFD} else found[tag]
         return kept.tobytes() if kept else None
     except Exception:  # whatever a broken block makes the parser raise: the pixels are sound
