@@ -7,6 +7,7 @@ pixels or left out, with a warning that says so.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ ALPHA_FORMATS = set("AVIF DDS ICNS ICO IM JPEG2000 PNG QOI SGI TGA TIFF WEBP".sp
 METADATA_FORMATS = {"AVIF", "JPEG", "PNG", "TIFF", "WEBP"}
 
 
+NO_PHOTOGRAPHS = {"BLP", "BUFR", "GRIB", "HDF5", "MSP", "PALM", "WMF", "XBM"}
+"""Formats of which Pillow writes only palettes, bits, or nothing by itself."""
+
+
 def to_pil(picture: Picture) -> Image.Image:
     """A Pillow image of mode L, LA, RGB or RGBA; metadata in `info`, as Pillow's own readers do."""
     image = Image.fromarray(picture.pixels)
@@ -44,13 +49,16 @@ def to_pil(picture: Picture) -> Image.Image:
 def format_for(name: str | Path) -> str:
     """Pillow's name of the format that a file name, an extension or a format's name stands for.
 
-    Raises InputError where Pillow cannot write it.
+    Raises InputError where Pillow cannot write photographs in it.
     """
-    extension = f".{str(name).rpartition('.')[2]}".lower()
-    known = Image.registered_extensions().get(extension, extension[1:].upper())
-    if known not in Image.SAVE or known == "NIC":  # which nic.pillow, where imported, registers
-        raise InputError(f"{name}: Pillow writes no images of type '{extension}'")
-    return known
+    extension = os.path.splitext(os.path.basename(name))[1]
+    kind = (extension or str(name)).lstrip(".").lower()
+    known = Image.registered_extensions().get(f".{kind}", kind.upper())
+    if known in Image.SAVE.keys() - NO_PHOTOGRAPHS - {"NIC"}:  # which nic.pillow, if imported, adds
+        return known
+    if extension:
+        raise InputError(f"{name}: Pillow writes no photographs of type '{extension.lower()}'")
+    raise InputError(f"{name}: no extension, nor a format in which Pillow writes photographs")
 
 
 def to_bytes(picture: Picture, format: str) -> bytes:

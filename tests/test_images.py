@@ -607,6 +607,24 @@ def test_formats_by_name():
             images.format_for(name)
 
 
+@pytest.mark.parametrize("name", ["noextension", "/x/fo.d/bar", "/x/png", "", "xyz"])
+def test_names_without_extension_are_called_so(name):
+    with pytest.raises(InputError, match="no extension, nor a format"):
+        images.format_for(name)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "fo.d/b.xyz", "a.b.XYZ"])
+def test_extensions_that_are_unknown_are_named(name):
+    with pytest.raises(InputError, match=r"of type '\.xyz'"):
+        images.format_for(name)
+
+
+@pytest.mark.parametrize("extension", ["blp", "h5", "msp", "palm", "wmf", "xbm"])
+def test_formats_that_hold_no_photographs_are_refused(extension):
+    with pytest.raises(InputError, match="no photographs"):
+        images.format_for(f"a.{extension}")
+
+
 def test_formats_that_cannot_hold_the_image(photo):
     with pytest.raises(InputError, match="as XBM"):
         images.to_bytes(Picture(photo), "XBM")
