@@ -23,7 +23,7 @@ EXIF_PREFIX = b"Exif\0\0"
 
 SAVE_OPTIONS = {
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
-    "JPEG": {"quality": 95, "subsampling": 0},
+    **dict.fromkeys(("JPEG", "MPO", "PDF"), {"quality": 95, "subsampling": 0}),
     "WEBP": {"lossless": True, "exact": True},
 }
 """For formats that by Pillow's default would visibly lose what was just decoded."""
@@ -65,8 +65,10 @@ def to_bytes(picture: Picture, format: str) -> bytes:
     """An image file; `format` as `format_for` returns it. Errors: InputError.
 
     What the format cannot hold is applied to the pixels, with a UserWarning: transparency is placed
-    on white, orientation and colours are made those of the picture as seen.
+    on white, orientation and colours are made those of the picture as seen. A picture whose size or
+    colours it cannot hold is refused.
     """
+    _check_held(picture, format)
     if picture.alpha is not None and format not in ALPHA_FORMATS:
         warnings.warn(f"{format} holds no transparency: placed on white", stacklevel=2)
         picture = flattened(picture)
@@ -75,13 +77,34 @@ def to_bytes(picture: Picture, format: str) -> bytes:
         names = ", ".join(held)
         warnings.warn(f"{format} holds no metadata, dropped: {names}", stacklevel=2)
         picture, held = stripped(picture)[0], {}
+    image = to_pil(picture)
+    if format == "GIF" and image.getcolors(256) is None:
+        warnings.warn("GIF holds 256 colours: the others are approximated", stacklevel=2)
     file = io.BytesIO()
     try:
-        image = to_pil(picture)
-        image.save(file, format, **SAVE_OPTIONS.get(format, {}), **_fitting(held, format))
+        image.save(file, format, **_options(image, format), **_fitting(held, format))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"Pillow cannot write this image as {format}: {error}") from error
     return file.getvalue()
+
+
+def _check_held(picture: Picture, format: str) -> None:
+    """Refuse what Pillow would write at another size or in gray."""
+    size = f"{picture.width}x{picture.height}"
+    if format == "ICO" and max(picture.width, picture.height) > 256:
+        raise InputError(f"ICO holds pictures of at most 256x256 pixels, not {size}")
+    if format == "ICNS" and size != "1024x1024":
+        raise InputError(f"ICNS holds pictures of 1024x1024 pixels, not {size}")
+    if format == "SPIDER" and not picture.gray:
+        raise InputError("SPIDER holds no colours")
+
+
+def _options(image: Image.Image, format: str) -> dict[str, Any]:
+    """How a format's writer in Pillow keeps the picture as it is."""
+    options = dict(SAVE_OPTIONS.get(format, {}))
+    if format == "ICO":
+        options["sizes"] = [image.size]
+    return options
 
 
 def _metadata_options(picture: Picture) -> dict[str, bytes]:
