@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from nic.appearance import flattened, stripped
+from nic import tiff_tags
+from nic.appearance import flattened, without
 from nic.errors import InputError
 from nic.picture import Picture
 
@@ -32,9 +33,20 @@ ALPHA_FORMATS = set("AVIF DDS ICNS ICO IM JPEG2000 PNG QOI SGI TGA TIFF WEBP".sp
 
 METADATA_FORMATS = {"AVIF", "JPEG", "PNG", "TIFF", "WEBP"}
 
+NO_GRAY = {"AVIF": {"LA"}, "QOI": {"L", "LA"}, "SGI": {"LA"}, "WEBP": {"L", "LA"}}
+"""Formats -> modes that they hold as RGB or RGBA."""
 
 NO_PHOTOGRAPHS = {"BLP", "BUFR", "GRIB", "HDF5", "MSP", "PALM", "WMF", "XBM"}
 """Formats of which Pillow writes only palettes, bits, or nothing by itself."""
+
+LARGEST = {
+    "JPEG": {"icc": 255 * 65519, "exif": 65533 - len(EXIF_PREFIX), "xmp": 65533 - 29},
+    "PNG": {"icc": 2**20 - 1},
+}
+"""Bytes of metadata, by its kind: in JPEG of one segment, or 255; in PNG as much as Pillow reads."""
+
+OPTION_NAMES = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+"""Fields of a `Picture` -> Pillow's names of them."""
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -42,7 +54,7 @@ def to_pil(picture: Picture) -> Image.Image:
     image = Image.fromarray(picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
-    image.info |= _metadata_options(picture)
+    image.info |= _metadata(picture)
     return image
 
 
@@ -69,20 +81,15 @@ def to_bytes(picture: Picture, format: str) -> bytes:
     colours it cannot hold is refused.
     """
     _check_held(picture, format)
-    if picture.alpha is not None and format not in ALPHA_FORMATS:
-        warnings.warn(f"{format} holds no transparency: placed on white", stacklevel=2)
-        picture = flattened(picture)
-    held = _metadata_options(picture)
-    if held and format not in METADATA_FORMATS:
-        names = ", ".join(held)
-        warnings.warn(f"{format} holds no metadata, dropped: {names}", stacklevel=2)
-        picture, held = stripped(picture)[0], {}
+    picture = _fitting(picture, format)
     image = to_pil(picture)
+    if image.mode in NO_GRAY.get(format, ()):
+        image = image.convert(image.mode.replace("L", "RGB"))
     if format == "GIF" and image.getcolors(256) is None:
         warnings.warn("GIF holds 256 colours: the others are approximated", stacklevel=2)
     file = io.BytesIO()
     try:
-        image.save(file, format, **_options(image, format), **_fitting(held, format))
+        image.save(file, format, **_options(image, format), **_metadata_options(picture, format))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"Pillow cannot write this image as {format}: {error}") from error
     return file.getvalue()
@@ -99,34 +106,69 @@ def _check_held(picture: Picture, format: str) -> None:
         raise InputError("SPIDER holds no colours")
 
 
+def _fitting(picture: Picture, format: str) -> Picture:
+    """The picture that a format can hold, with warnings of what it has lost."""
+    if picture.alpha is not None and format not in ALPHA_FORMATS:
+        warnings.warn(f"{format} holds no transparency: placed on white", stacklevel=3)
+        picture = flattened(picture)
+    fitting, _ = without(picture, _unheld(picture, format))
+    if dropped := _metadata(picture).keys() - _metadata(fitting).keys():
+        what = "cannot hold all" if format in METADATA_FORMATS else "holds no"
+        names = ", ".join(name for name in OPTION_NAMES.values() if name in dropped)
+        warnings.warn(f"{format} {what} metadata, dropped: {names}", stacklevel=3)
+    return fitting
+
+
+def _unheld(picture: Picture, format: str) -> set[str]:
+    """Kinds of metadata, as fields of a `Picture`, that a format has no place for."""
+    if format not in METADATA_FORMATS:
+        return set(OPTION_NAMES)
+    sizes = {kind: len(_bare(getattr(picture, kind))) for kind in OPTION_NAMES}
+    unheld = {kind for kind, limit in LARGEST.get(format, {}).items() if sizes[kind] > limit}
+    mode = "L" if picture.alpha is None else "LA"
+    if picture.gray and mode in NO_GRAY.get(format, ()) and _is_of_gray(picture.icc):
+        unheld.add("icc")
+    return unheld
+
+
+def _is_of_gray(profile: bytes | None) -> bool:
+    return profile is not None and profile[16:20] == b"GRAY"
+
+
+def _bare(data: bytes | None) -> bytes:
+    """Metadata without what JPEG puts before it."""
+    return (data or b"").removeprefix(EXIF_PREFIX)
+
+
 def _options(image: Image.Image, format: str) -> dict[str, Any]:
     """How a format's writer in Pillow keeps the picture as it is."""
     options = dict(SAVE_OPTIONS.get(format, {}))
+    if format == "AVIF" and image.mode == "L":
+        options["subsampling"] = "4:0:0"
     if format == "ICO":
         options["sizes"] = [image.size]
     return options
 
 
-def _metadata_options(picture: Picture) -> dict[str, bytes]:
+def _metadata(picture: Picture) -> dict[str, bytes]:
     """Metadata there is, by Pillow's names."""
-    named = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
-    return {key: value for key, value in named.items() if value}
+    named = {name: getattr(picture, kind) for kind, name in OPTION_NAMES.items()}
+    return {name: value for name, value in named.items() if value}
 
 
-def _fitting(metadata: dict[str, bytes], format: str) -> dict[str, Any]:
+def _metadata_options(picture: Picture, format: str) -> dict[str, Any]:
     """Metadata as the options of a format's writer in Pillow, which differ."""
-    options: dict[str, Any] = dict(metadata)
+    options: dict[str, Any] = _metadata(picture)
     exif = options.get("exif")
-    if format == "JPEG" and exif and not exif.startswith(EXIF_PREFIX):
-        options["exif"] = EXIF_PREFIX + exif
+    if format == "JPEG" and exif:
+        options["exif"] = EXIF_PREFIX + _bare(exif)
     if format == "PNG" and "xmp" in options:
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", options.pop("xmp"))
     if format in ("AVIF", "TIFF") and exif:
         options["exif"] = _parsed_exif(exif)
-    if format == "TIFF" and "xmp" in options:
-        tags = options.setdefault("exif", Image.Exif())
-        tags[ExifTags.Base.XMLPacket] = options.pop("xmp")
+    if format == "TIFF":
+        options["exif"] = _tiff_tags(options.get("exif", Image.Exif()), options.pop("xmp", None))
     return options
 
 
@@ -139,4 +181,13 @@ def _parsed_exif(data: bytes) -> Image.Exif:
     except Exception:  # whatever a broken block makes the parser raise
         warnings.warn("unreadable EXIF dropped", stacklevel=2)
         return Image.Exif()
+    return exif
+
+
+def _tiff_tags(exif: Image.Exif, xmp: bytes | None) -> Image.Exif:
+    """EXIF without what it says of another file's bytes, which would stand for this file's."""
+    for tag in exif.keys() & (tiff_tags.LAYOUT | tiff_tags.OTHER_PICTURES | tiff_tags.OWN_FIELDS):
+        del exif[tag]
+    if xmp:
+        exif[ExifTags.Base.XMLPacket] = xmp
     return exif
