@@ -1,12 +1,13 @@
 """What a picture looks like without what stands beside its pixels.
 
 Orientation applied, colours in sRGB, transparency placed on white: for `--strip`, for formats that
-hold no metadata or no transparency, and for whoever wants pixels alone.
+do not hold all metadata or no transparency, and for whoever wants pixels alone.
 """
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
@@ -27,13 +28,25 @@ ORIENTATIONS = {
 
 def stripped(picture: Picture) -> tuple[Picture, list[str]]:
     """The picture without metadata, upright and in sRGB, and notes on what was converted."""
+    return without(picture, {"icc", "exif", "xmp"})
+
+
+def without(picture: Picture, kinds: set[str]) -> tuple[Picture, list[str]]:
+    """The picture without some of `icc`, `exif` and `xmp`: what they say of its look is applied.
+
+    Returns notes on what was converted, too.
+    """
+    kept = replace(picture, **dict.fromkeys(kinds))
+    if "exif" in kinds and _orientation(kept) not in (None, 1):
+        kept = replace(kept, xmp=None)  # which would turn the picture once more
     image, notes = Image.fromarray(picture.pixels), []
-    if picture.icc:
+    if picture.icc and not kept.icc:
         image = to_srgb(image, picture.icc, notes)
     parts = [image] if picture.alpha is None else [image, Image.fromarray(picture.alpha)]
-    turn = ORIENTATIONS.get(_orientation(picture))
+    turned = _orientation(picture) != _orientation(kept)
+    turn = ORIENTATIONS.get(_orientation(picture)) if turned else None
     upright = [np.array(part if turn is None else part.transpose(turn)) for part in parts]
-    return Picture(*upright), notes
+    return Picture(*upright, icc=kept.icc, exif=kept.exif, xmp=kept.xmp), notes
 
 
 def flattened(picture: Picture) -> Picture:

@@ -1,7 +1,7 @@
-"""Images in and out through Pillow: any mode to 8-bit RGB or gray, with alpha and metadata.
+"""Images in through Pillow: any mode to 8-bit RGB or gray, with alpha and metadata.
 
 What a .nic file or an output format cannot hold is never dropped silently: reading returns notes,
-one line each, and writing warns.
+one line each, and writing, which `image_output.py` does, warns.
 """
 
 from __future__ import annotations
@@ -11,15 +11,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image
 
-from nic import container
+from nic import container, image_notes, tiff_tags, transparent_colour
 from nic.appearance import flattened, stripped, to_srgb
 from nic.errors import InputError, LimitExceeded, NicError
+from nic.image_output import EXIF_PREFIX, METADATA_FORMATS, format_for, to_bytes, to_pil
 from nic.picture import Picture
+
+__all__ = [
+    "EXIF_PREFIX",
+    "METADATA_FORMATS",
+    "extensions",
+    "find",
+    "format_for",
+    "from_pil",
+    "load",
+    "load_pixels",
+    "to_bytes",
+    "to_pil",
+]
 
 PIXEL_MODES = {
     **dict.fromkeys(("1", "L"), "L"),
@@ -30,48 +44,24 @@ PIXEL_MODES = {
 }
 """Pillow's modes of up to 8 bits -> the one of L, LA, RGB, RGBA and CMYK that holds them."""
 
-SAMPLE_FACTORS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
-"""Raw modes of a PNG -> what Pillow multiplies samples by, but not the one that is transparent."""
-
 AUXILIARY_FRAMES = {"MPO", "PSD"}
 """Formats whose first frame is the picture; the others are previews, depth maps or layers."""
 
-RAW_EXIF = "Raw profile type exif"
-"""Name of the text in which PNGs carried EXIF before there was a chunk for it."""
+NEVER_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+"""What Pillow recognises, but by itself does not read."""
 
-EXIF_PREFIX = b"Exif\0\0"
-"""What JPEG puts before a block of EXIF."""
 
-TIFF_METADATA = {
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.Copyright,
-    ExifTags.IFD.Exif,
-    ExifTags.IFD.GPSInfo,
-}
-"""Tags of a TIFF that describe the picture; its other ones describe its bytes."""
-
-SAVE_OPTIONS = {
-    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True, "exact": True},
-}
-"""For formats that by Pillow's default would visibly lose what was just decoded."""
-
-ALPHA_FORMATS = set("AVIF DDS ICNS ICO IM JPEG2000 PNG QOI SGI TGA TIFF WEBP".split())
-
-METADATA_FORMATS = {"AVIF", "JPEG", "PNG", "TIFF", "WEBP"}
+def extensions() -> set[str]:
+    """Those of image files, lower case, each with its dot; .nic is none of them."""
+    readable = Image.registered_extensions().items()  # loads the plugins, which fill OPEN
+    return {e for e, kind in readable if kind in Image.OPEN.keys() - NEVER_DECODED} - {".nic"}
 
 
 def find(folder: str | Path) -> list[Path]:
     """Files directly in a folder whose extension is of an image, by name; InputError if none."""
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
-    known = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths = sorted(Path(folder).iterdir())
+    known, paths = extensions(), sorted(Path(folder).iterdir())
     found = [path for path in paths if path.suffix.lower() in known and path.is_file()]
     if not found:
         raise InputError(f"{folder}: no images in it")
@@ -120,19 +110,14 @@ def _load(
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    """`Image.open`, but of a PNG every checksum is compared and the transparent colour is right."""
+    """`Image.open`, but of a PNG every checksum is compared."""
     start = file.tell()
     image = Image.open(file)
     if image.format != "PNG" or not image.tile:
         return image
     image.verify()  # after which it cannot be loaded any more
     file.seek(start)
-    image = Image.open(file)
-    factor, colour = SAMPLE_FACTORS.get(image.tile[0].args), image.info.get("transparency")
-    if factor and colour is not None:
-        scaled = [int(value * factor) for value in np.atleast_1d(colour)]
-        image.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
-    return image
+    return Image.open(file)
 
 
 def from_pil(
@@ -145,13 +130,15 @@ def from_pil(
         if 0 in image.size:
             raise InputError("the image has no pixels")
         container.check_size(*image.size)
-        # Where Pillow itself reduces 16-bit colour to 8 bits, only the raw mode tells.
-        if image.mode in PIXEL_MODES and ";16" in str(getattr(image, "tile", "")):
+        if image.mode in PIXEL_MODES and _is_deep(image):
             notes.append("16-bit samples reduced to 8 bits")
-        image.load()
+        notes += image_notes.beside_pixels(image)
+        opacity = transparent_colour.load(image, notes)
         metadata = _metadata(image, notes)
         # Lab is absolute: a profile beside it is not of its samples.
         icc = image.info.get("icc_profile") if image.mode != "LAB" else None
+        if opacity is not None:
+            image = Image.merge(f"{image.mode}A", [*image.split(), Image.fromarray(opacity)])
         image = (_simplify if image.mode in PIXEL_MODES else _reduce_depth)(image, notes)
         if image.mode == "CMYK":
             image, icc = _from_cmyk(image, icc, notes), None
@@ -166,15 +153,6 @@ def from_pil(
         picture, converted = stripped(picture)
         notes += converted
     return picture, notes
-
-
-def to_pil(picture: Picture) -> Image.Image:
-    """A Pillow image of mode L, LA, RGB or RGBA; metadata in `info`, as Pillow's own readers do."""
-    image = Image.fromarray(picture.pixels)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
-    image.info |= _metadata_options(picture)
-    return image
 
 
 @contextmanager
@@ -211,28 +189,33 @@ def _metadata(image: Image.Image, notes: list[str]) -> dict[str, bytes | None]:
         exif = _rebuilt_exif(image, notes)
     if isinstance(xmp, str):
         xmp = xmp.encode()
-    found = {
-        "IPTC": image.info.keys() & {"photoshop"},
-        "comments": image.info.keys() & {"comment"}
-        or getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp", RAW_EXIF},
-    }
-    if dropped := [kind for kind, items in found.items() if items]:
-        notes.append(f"metadata dropped: {', '.join(dropped)}")
+    notes += image_notes.dropped_metadata(image)
     return {"exif": exif or None, "xmp": xmp or None}
 
 
 def _rebuilt_exif(image: Image.Image, notes: list[str]) -> bytes | None:
     """EXIF where it stands in no block of its own: among a TIFF's tags, as text in an old PNG."""
-    if image.format != "TIFF" and RAW_EXIF not in image.info:
+    if image.format != "TIFF" and image_notes.RAW_EXIF not in image.info:
         return None
     try:
         found, kept = image.getexif(), Image.Exif()
-        for tag in found.keys() & TIFF_METADATA if image.format == "TIFF" else found.keys():
+        for tag in found.keys() & tiff_tags.DESCRIPTIVE if image.format == "TIFF" else found.keys():
             kept[tag] = found.get_ifd(tag) if tag in {*ExifTags.IFD} else found[tag]
         return kept.tobytes() if kept else None
     except Exception:  # whatever a broken block makes the parser raise: the pixels are sound
         notes.append("unreadable EXIF dropped")
         return None
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether Pillow, as it loads an image, reduces 16-bit samples to 8 bits."""
+    for codec, _, _, args in getattr(image, "tile", ()):
+        raw, *others = args if isinstance(args, tuple) else (args,)
+        if codec == "SGI16" or str(raw).endswith((";16B", ";16L", ";16N")):
+            return True
+        if codec in ("ppm", "ppm_plain") and others and others[0] > 255:  # the greatest value
+            return True
+    return False
 
 
 def _simplify(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -280,73 +263,3 @@ def _from_cmyk(image: Image.Image, profile: bytes | None, notes: list[str]) -> I
         notes.pop()
     notes.append("CMYK converted to RGB without a colour profile")
     return image.convert("RGB")
-
-
-def format_for(name: str | Path) -> str:
-    """Pillow's name of the format that a file name, an extension or a format's name stands for.
-
-    Raises InputError where Pillow cannot write it.
-    """
-    extension = f".{str(name).rpartition('.')[2]}".lower()
-    known = Image.registered_extensions().get(extension, extension[1:].upper())
-    if known not in Image.SAVE or known == "NIC":  # which nic.pillow, where imported, registers
-        raise InputError(f"{name}: Pillow writes no images of type '{extension}'")
-    return known
-
-
-def to_bytes(picture: Picture, format: str) -> bytes:
-    """An image file; `format` as `format_for` returns it. Errors: InputError.
-
-    What the format cannot hold is applied to the pixels, with a UserWarning: transparency is placed
-    on white, orientation and colours are made those of the picture as seen.
-    """
-    if picture.alpha is not None and format not in ALPHA_FORMATS:
-        warnings.warn(f"{format} holds no transparency: placed on white", stacklevel=2)
-        picture = flattened(picture)
-    held = _metadata_options(picture)
-    if held and format not in METADATA_FORMATS:
-        names = ", ".join(held)
-        warnings.warn(f"{format} holds no metadata, dropped: {names}", stacklevel=2)
-        picture, held = stripped(picture)[0], {}
-    file = io.BytesIO()
-    try:
-        image = to_pil(picture)
-        image.save(file, format, **SAVE_OPTIONS.get(format, {}), **_fitting(held, format))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"Pillow cannot write this image as {format}: {error}") from error
-    return file.getvalue()
-
-
-def _metadata_options(picture: Picture) -> dict[str, bytes]:
-    """Metadata there is, by Pillow's names."""
-    named = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
-    return {key: value for key, value in named.items() if value}
-
-
-def _fitting(metadata: dict[str, bytes], format: str) -> dict[str, Any]:
-    """Metadata as the options of a format's writer in Pillow, which differ."""
-    options: dict[str, Any] = dict(metadata)
-    exif = options.get("exif")
-    if format == "JPEG" and exif and not exif.startswith(EXIF_PREFIX):
-        options["exif"] = EXIF_PREFIX + exif
-    if format == "PNG" and "xmp" in options:
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", options.pop("xmp"))
-    if format in ("AVIF", "TIFF") and exif:
-        options["exif"] = _parsed_exif(exif)
-    if format == "TIFF" and "xmp" in options:
-        tags = options.setdefault("exif", Image.Exif())
-        tags[ExifTags.Base.XMLPacket] = options.pop("xmp")
-    return options
-
-
-def _parsed_exif(data: bytes) -> Image.Exif:
-    """For writers that take EXIF apart; nothing, with a warning, where it is broken."""
-    exif = Image.Exif()
-    try:
-        exif.load(data)
-        exif.tobytes()  # values are parsed, and refused, no sooner than that
-    except Exception:  # whatever a broken block makes the parser raise
-        warnings.warn("unreadable EXIF dropped", stacklevel=2)
-        return Image.Exif()
-    return exif

@@ -7,10 +7,11 @@
         image.show()                           # decodes
     image.save("small.nic", quality=30)
 
-`Image.save` takes `quality` (0..100), `alpha_quality`, `exact` and `effort`, as `nic.encode` does,
-and `icc_profile`, `exif` and `xmp`, which replace the image's own or, where None, drop them. Of an
-animation it takes the current frame. Errors are Pillow's: opening raises UnidentifiedImageError or
-OSError, loading OSError, saving ValueError.
+`Image.save` takes `quality` (0..100) or instead of it `size`, `bpp` or `psnr`, and `effort`,
+`alpha_quality`, `exact` and `lanes`, as `nic.encode` does, and `icc_profile`, `exif` and `xmp`,
+which replace the image's own or, where None, drop them. Of an animation it takes the current frame.
+Errors are Pillow's: opening raises UnidentifiedImageError or OSError, loading OSError, saving
+ValueError.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from nic.errors import FormatError, NicError
 
 FORMAT = "NIC"
 
-SETTINGS = ("alpha_quality", "exact", "effort")
+SETTINGS = ("quality", "size", "bpp", "psnr", "effort", "alpha_quality", "exact", "lanes")
 """Options of `Image.save` that `nic.encode` takes as they are."""
 
 METADATA = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
@@ -102,7 +103,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     from nic import codec, images  # which load NumPy
 
     options = image.encoderinfo
-    given = {name: _as_bytes(options[key]) for name, key in METADATA.items() if key in options}
+    given = {name: _as_bytes(options, key) for name, key in METADATA.items() if key in options}
     _check_exif(given.get("exif"))
     settings = {key: options[key] for key in SETTINGS if key in options}
     with _errors_as(ValueError):
@@ -110,7 +111,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         for message in lost:
             warnings.warn(message, stacklevel=3)
         picture = replace(picture, **given)
-        file.write(codec.encode(picture, options.get("quality", 50.0), **settings))
+        file.write(codec.encode(picture, **settings))
 
 
 def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
@@ -119,11 +120,17 @@ def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> Non
     _save(image, file, filename)
 
 
-def _as_bytes(metadata: Any) -> bytes | None:
-    """Metadata as Pillow's users pass it: bytes, text, an Exif object, None."""
-    if isinstance(metadata, Image.Exif):
-        return metadata.tobytes()
-    return metadata.encode() if isinstance(metadata, str) else metadata
+def _as_bytes(options: dict[str, Any], key: str) -> bytes | None:
+    """Metadata as Pillow's users pass it: bytes or the like, text, an Exif object, None."""
+    value = options[key]
+    if isinstance(value, Image.Exif):
+        return value.tobytes()
+    if isinstance(value, str):
+        return value.encode()
+    try:
+        return value if value is None else bytes(memoryview(value))
+    except TypeError as error:
+        raise ValueError(f"{key}: expected bytes, not {type(value).__name__}") from error
 
 
 def _check_exif(data: bytes | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import struct
 import os
 import stat
 import warnings
@@ -106,9 +105,38 @@ def test_transparent_colour_of_png(mode):
         (16, 2, b"opaque" + b"secret", b"secret"),
     ],
 )
-def test_transparent_colour_of_other_depths(bits, colour, row, key):
-    picture, _ = images.load(png(bits, colour, 2, b"\0" + row, key=key))
+@pytest.mark.parametrize("source", ["file", "opened", "loaded"])
+def test_transparent_colour_of_other_depths(bits, colour, row, key, source):
+    file = png(bits, colour, 2, b"\0" + row, key=key)
+    if source == "file":
+        picture, _ = images.load(file)
+    else:
+        image = Image.open(file)
+        if source == "loaded":
+            image.load()
+        picture, _ = images.from_pil(image)
     assert picture.alpha.tolist() == [[255, 0]]
+
+
+def test_colours_that_differ_in_their_lower_bytes_alone():
+    pixels = struct.pack(">6H", 0x0102, 0x0304, 0x0506, 0x01FF, 0x03FF, 0x05FF)
+    file = png(16, 2, 2, b"\0" + pixels, key=pixels[:6])
+    picture, notes = images.load(file)
+    assert picture.alpha.tolist() == [[0, 255]] and notes == ["16-bit samples reduced to 8 bits"]
+    assert picture.pixels.tolist() == [[[1, 3, 5], [1, 3, 5]]]
+    image = Image.open(file)
+    image.load()  # after which the lower bytes are gone
+    picture, notes = images.from_pil(image)
+    assert notes == ["transparent colour compared by its upper 8 bits of 16"]
+    assert picture.alpha.tolist() == [[0, 0]]
+
+
+def test_transparent_colours_of_a_loaded_image_that_is_not_scaled():
+    for values, key in ([0, 1], 1), ([0, 85], 85), ([17, 18], 18), ([0, 255], 0):
+        image = Image.open(stored(Image.fromarray(np.uint8([values])), "PNG", transparency=key))
+        image.load()
+        alpha = images.from_pil(image)[0].alpha
+        assert alpha.tolist() == [[0 if value == key else 255 for value in values]]
 
 
 def test_palette_of_many_opacities():
@@ -196,6 +224,35 @@ def test_16_bit_with_alpha(colour, samples):
     picture, notes = images.load(png(16, colour, 1, b"\0" + struct.pack(f">{samples}H", *values)))
     assert picture.alpha.tolist() == [[samples]] and picture.pixels.ravel()[0] == 1
     assert notes == ["16-bit samples reduced to 8 bits"]
+
+
+SGI = struct.pack(">HBBHHHH", 474, 0, 2, 3, 2, 1, 3).ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P6 2 1 65535\n" + bytes(range(12)),
+        b"P6 2 1 256\n" + bytes(12),
+        b"P3 2 1 1000 1 2 3 4 5 1000",
+        SGI + bytes(12),
+        SGI[:5] + b"\2" + SGI[6:11] + b"\1" + SGI[12:] + bytes(4),
+    ],
+    ids=["ppm", "ppm of 256 levels", "plain ppm", "sgi", "gray sgi"],
+)
+def test_16_bit_samples_of_other_formats_are_noted(data):
+    assert load(io.BytesIO(data))[1] == ["16-bit samples reduced to 8 bits"]
+
+
+def test_fewer_bits_are_not_called_16():
+    bmp = stored(Image.new("RGB", (2, 1)), "BMP").getvalue()
+    # 40 bytes of header, 16 bits a pixel, their masks, one row.
+    head = bmp[:10] + struct.pack("<IIiiHHIIiiII", 66, 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0)
+    data = head + struct.pack("<3I", 0xF800, 0x7E0, 0x1F) + struct.pack("<2H", 0xF800, 0x1F)
+    pixels, notes = load(io.BytesIO(data))
+    assert pixels.tolist() == [[[255, 0, 0], [0, 0, 255]]] and not notes
+    assert not load(io.BytesIO(b"P6 2 1 100\n" + bytes(6)))[1]
+    assert not load(io.BytesIO(b"P1 2 1 1 0"))[1]
 
 
 def test_few_bits_and_interlacing():
@@ -439,6 +496,16 @@ def test_large_but_possible_images_raise_no_warning():
             load(bomb(10000, 10000))
 
 
+def test_images_of_a_folder(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.nic", "d.wmf", "e.h5", "f.txt", "g.xbm"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    import nic.pillow  # noqa: F401 - with which Pillow knows .nic
+
+    assert [path.name for path in images.find(tmp_path)] == ["a.jpg", "b.PNG", "g.xbm"]
+    assert {".png", ".jpg"} < images.extensions() and ".nic" not in images.extensions()
+
+
 class Unseekable(io.BytesIO):
     def seekable(self):
         return False
@@ -456,8 +523,6 @@ def test_pipes_can_be_read(photo):
 @pytest.mark.parametrize("gray", [False, True])
 def test_saved_pixels_come_back(photo, tmp_path, extension, gray):
     pixels = photo[:, :, 0].copy() if gray else photo
-    if gray and extension == "qoi":
-        pytest.skip("QOI has no gray")
     data = images.to_bytes(Picture(pixels), images.format_for(extension))
     (tmp_path / f"a.{extension}").write_bytes(data)
     back = load(tmp_path / f"a.{extension}")[0]
@@ -536,6 +601,24 @@ def test_formats_by_name():
     for name in ("a", "a.", "a.nic", "a.xyz", "a.psd"):
         with pytest.raises(InputError):
             images.format_for(name)
+
+
+@pytest.mark.parametrize("name", ["noextension", "/x/fo.d/bar", "/x/png", "", "xyz"])
+def test_names_without_extension_are_called_so(name):
+    with pytest.raises(InputError, match="no extension, nor a format"):
+        images.format_for(name)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "fo.d/b.xyz", "a.b.XYZ"])
+def test_extensions_that_are_unknown_are_named(name):
+    with pytest.raises(InputError, match=r"of type '\.xyz'"):
+        images.format_for(name)
+
+
+@pytest.mark.parametrize("extension", ["blp", "h5", "msp", "palm", "wmf", "xbm"])
+def test_formats_that_hold_no_photographs_are_refused(extension):
+    with pytest.raises(InputError, match="no photographs"):
+        images.format_for(f"a.{extension}")
 
 
 def test_formats_that_cannot_hold_the_image(photo):

@@ -201,10 +201,23 @@ def test_save_writes_what_encode_returns(golden_model, picture, tmp_path):
 
 def test_only_given_settings_are_passed_on(monkeypatch, picture):
     calls = []
-    monkeypatch.setattr(codec, "encode", lambda _, q, **options: calls.append((q, options)) or b"")
+    monkeypatch.setattr(codec, "encode", lambda _, **options: calls.append(options) or b"")
     picture.save(io.BytesIO(), "NIC", optimize=True)
-    picture.save(io.BytesIO(), "NIC", quality=7, effort=3, exact=True, alpha_quality=80)
-    assert calls == [(50, {}), (7, {"effort": 3, "exact": True, "alpha_quality": 80})]
+    given = {"effort": 3, "exact": True, "alpha_quality": 80, "lanes": "auto"}
+    for target in ({"quality": 7}, {"size": 900}, {"bpp": 0.5}, {"psnr": 30}):
+        picture.save(io.BytesIO(), "NIC", **target, **given)
+        assert calls.pop() == target | given
+    assert calls == [{}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"effort": 5.0}, {"lanes": 3}, {"size": "100k"}, {"quality": 50, "psnr": 30}]
+    + [{name: 5} for name in ("icc_profile", "exif", "xmp")],
+)
+def test_options_of_a_wrong_kind(golden_model, picture, options):
+    with pytest.raises(ValueError, match=list(options)[-1]):
+        roundtrip(picture, **options)
 
 
 @pytest.mark.parametrize("quality", [-1, 101, "high", float("nan")])
@@ -322,7 +335,7 @@ def test_metadata_as_arguments(golden_model, picture, exif):
     expected = {"exif": exif.tobytes(), "xmp": "<\u00fc/>".encode()}
     saved = roundtrip(picture, exif=exif, xmp="<\u00fc/>", icc_profile=b"new")
     assert saved.info == {**expected, "icc_profile": b"new"}
-    assert roundtrip(picture, exif=exif.tobytes(), icc_profile=None).info == {
+    assert roundtrip(picture, exif=memoryview(exif.tobytes()), icc_profile=None).info == {
         "exif": exif.tobytes()
     }
     assert picture.info == {"icc_profile": b"old"}

@@ -13,9 +13,6 @@ from nic.batch.storage import File, Found
 from nic.batch.work import Options, Task
 from nic.errors import InputError
 
-NEVER_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
-"""What Pillow recognises, but by itself does not read."""
-
 
 @dataclass
 class Plan:
@@ -31,7 +28,9 @@ class Plan:
 def find(sources: Sequence[str], options: Options) -> Found:
     """The files of all sources, each once: as of the first source that has it. Errors: InputError
     where there is none."""
-    extensions = {".nic"} if options.decode else _image_extensions()
+    from nic import images  # which loads NumPy and Pillow
+
+    extensions = {".nic"} if options.decode else images.extensions()
     unique, found = {}, Found()
     for source in sources:
         part = storage.find(source, extensions, options.target, keep_name=len(sources) > 1)
@@ -45,13 +44,6 @@ def find(sources: Sequence[str], options: Options) -> Found:
         kind = ".nic files" if options.decode else "images (for .nic files, add --decode)"
         raise InputError(f"{', '.join(sources)}: no {kind}")
     return found
-
-
-def _image_extensions() -> set[str]:
-    from PIL import Image
-
-    readable = Image.registered_extensions().items()  # loads the plugins, which fill OPEN
-    return {e for e, kind in readable if kind in Image.OPEN.keys() - NEVER_DECODED} - {".nic"}
 
 
 def make(found: Found, options: Options, rows: dict[str, Row]) -> Plan:

@@ -1,0 +1,109 @@
+"""What an image file holds that a .nic file does not keep: notes, one line each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from PIL import Image
+
+from nic import tiff_tags
+
+RAW_EXIF = "Raw profile type exif"
+"""Name of the text in which PNGs carried EXIF before there was a chunk for it."""
+
+EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/"
+
+MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+"""Of JPEG, but those that stand among the coded samples."""
+
+PADDING = b"\0\xff\r\n"
+"""Bytes after a picture's end that mean nothing."""
+
+SRGB_CICP = b"\0\0\0\4cICP\1\x0d\0\1"
+
+
+def beside_pixels(image: Image.Image) -> Iterator[str]:
+    """Notes on a file's other pictures, colours and bytes; ask before the image is loaded."""
+    icons = image.ico.entry if hasattr(image, "ico") else image.info.get("sizes", ())
+    if image.format in ("ICO", "ICNS") and len(icons) > 1:
+        yield f"only one of {len(icons)} sizes is kept"
+    if image.format == "PNG" and (space := _colour_space(image)):
+        yield f"colour space dropped: {space}"
+    data = _file(image) if image.format in ENDS else b""
+    if data and data[ENDS[image.format](image, data) :].strip(PADDING):
+        yield "data after the end of the picture dropped"
+
+
+def dropped_metadata(image: Image.Image) -> list[str]:
+    """Notes on kinds of metadata that a loaded image has and a .nic file does not."""
+    segments = getattr(image, "applist", [])
+    tags = set(getattr(image, "tag_v2", ()))
+    others = tags - tiff_tags.DESCRIPTIVE - tiff_tags.RENDERING - tiff_tags.LAYOUT
+    others -= tiff_tags.OWN_FIELDS | tiff_tags.IPTC
+    found = {
+        "IPTC": "photoshop" in image.info or tags & tiff_tags.IPTC,
+        "comments": _has_comments(image),
+        "extended XMP": any(data.startswith(EXTENDED_XMP) for _, data in segments),
+        "APP11": any(name == "APP11" for name, _ in segments),
+        f"TIFF tags {' '.join(map(str, sorted(others)))}": others,
+    }
+    kinds = [kind for kind, items in found.items() if items]
+    return [f"metadata dropped: {', '.join(kinds)}"] if kinds else []
+
+
+def _has_comments(image: Image.Image) -> bool:
+    comment = image.info.get("comment", b"")
+    if image.format == "JPEG2000" and comment.startswith(b"Created by "):
+        return False  # the encoder's own
+    return bool(comment or getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp", RAW_EXIF})
+
+
+def _colour_space(image: Image.Image) -> str | None:
+    """What a PNG says of its colours other than that they are sRGB or of an ICC profile."""
+    head = _file(image, image.tile[0].offset) if image.tile else b""
+    at = head.find(SRGB_CICP[:8])
+    if at >= 0:
+        return "cICP" if head[at : at + len(SRGB_CICP)] != SRGB_CICP else None
+    gamma = image.info.get("gamma", 1 / 2.2)
+    if image.info.keys() & {"srgb", "icc_profile"} or abs(gamma - 1 / 2.2) < 0.01:
+        return None
+    return f"gAMA {gamma:g}"
+
+
+def _file(image: Image.Image, size: int = -1) -> bytes:
+    """The bytes of an image's file, from its beginning; none where it is loaded already."""
+    if not (file := getattr(image, "fp", None)):
+        return b""
+    position = file.tell()
+    file.seek(0)
+    data = file.read(size)
+    file.seek(position)
+    return data
+
+
+def _end_of_jpeg(image: Image.Image, data: bytes) -> int:
+    at = 0
+    while found := MARKER.search(data, at):
+        at = found.end()
+        if found[0] == b"\xff\xd9":
+            return at
+        if found[0] not in (b"\xff\xd8", b"\xff\x01"):  # which alone have no length
+            at += int.from_bytes(data[at : at + 2], "big")
+    return len(data)
+
+
+def _end_of_ppm(image: Image.Image, data: bytes) -> int:
+    """Of the binary kinds, of which several may stand in a file; the others are text."""
+    codec, _, start, args = image.tile[0]
+    if codec == "ppm_plain":
+        return len(data)
+    if image.mode == "1":
+        return start + (image.width + 7) // 8 * image.height
+    deep = codec == "ppm" and args[-1] > 255
+    sample = {"F": 4, "I": 2}.get(image.mode, 2 if deep else 1)
+    return start + image.width * image.height * len(image.getbands()) * sample
+
+
+ENDS = {"JPEG": _end_of_jpeg, "PPM": _end_of_ppm}
+"""Formats -> where their picture ends in the file."""
