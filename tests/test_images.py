@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+import struct
 import warnings
 from zlib import compress, crc32
 
