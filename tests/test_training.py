@@ -1,6 +1,7 @@
 """The trainer: it learns, resumes exactly, averages over processes, and what it exports codes."""
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from nic.training import (
 )
 from nic.training.config import TrainConfig  # noqa: E402
 from nic.training.data import CropDataset  # noqa: E402
+from nic.training.density import FactorizedDensity  # noqa: E402
 from nic.training.export import export, export_model  # noqa: E402
 from nic.training.loop import Run, launch, train  # noqa: E402
 from nic.training.muon import orthogonalize  # noqa: E402
+from nic.training.restore import _fit  # noqa: E402
 
 TINY = config.ModelConfig(
     "tiny", N=16, M=24, fine_blocks=1, coarse_blocks=1, z_channels=4, hyper_channels=8,
@@ -127,6 +130,13 @@ def test_a_weight_file_can_be_trained_on(pictures, tmp_path, monkeypatch, parts)
         likely = {low + k: f for k, f in enumerate(np.diff(x)[:-1]) if f > 650}
         for k, frequency in likely.items():
             assert np.diff(y)[k - high] == pytest.approx(frequency, rel=0.2)
+
+
+def test_densities_are_fitted_where_they_are(model, monkeypatch):
+    # "meta" refuses the CPU's tensors as a GPU does; autocast does not know it.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    z_tables = model.prior.z_tables
+    _fit(FactorizedDensity(len(z_tables.lows)).to("meta"), z_tables, steps=1)
 
 
 def test_another_model_starts_from_the_transforms_of_a_weight_file(pictures, tmp_path, monkeypatch):
