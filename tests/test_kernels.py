@@ -24,7 +24,7 @@ from kernels.lockstep import Lockstep  # noqa: E402
 from kernels.wavefront import DenseLayer, Network  # noqa: E402
 from nic.errors import FormatError  # noqa: E402
 from nic.integer import Layer  # noqa: E402
-from nic.prior import TAPS, wavefronts  # noqa: E402
+from nic.prior import TAPS, step_count, wavefronts  # noqa: E402
 from nic.symbols import SymbolReader, SymbolWriter  # noqa: E402
 from nic.tables import gaussian_tables  # noqa: E402
 
@@ -409,6 +409,7 @@ def test_lockstep_of_one_grid_is_its_wavefronts(size):
     steps = [cells[2].numpy() for _, cells in lockstep.steps()]
     expected = [rows * size[1] + columns for rows, columns in wavefronts(*size)]
     assert len(steps) == len(expected)
+    assert lockstep.count == step_count(*size)
     assert all(map(np.array_equal, steps, expected))
 
 
