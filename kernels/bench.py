@@ -186,10 +186,10 @@ def decoder_row(
     starts = n * np.arange(steps * streams + 1)
     tiled = torch.from_numpy(np.tile(levels, (streams, 1))).int().to(device)
     room = sum(map(len, data))
-    reader = DeviceReader([lanes] * streams, room, tables, skip_below, starts, device)
+    reader = DeviceReader(streams, lanes, room, tables, skip_below, starts, device)
 
     def decode() -> None:
-        reader.load(data)
+        reader.load(data, [lanes] * streams)
         for step in range(steps):
             reader.read(step, tiled)
 

@@ -21,9 +21,9 @@ from nic.prior import IntegerPrior
 
 
 class DecodeLoop:
-    """Decodes grids of certain sizes and lanes, by Triton's kernels, any number of times.
+    """Decodes grids of certain sizes, by Triton's kernels, any number of times.
 
-    capacity: bytes of all streams together at most.
+    lanes: of a stream at most, a power of two; capacity: bytes of all streams together at most.
     """
 
     def __init__(
@@ -31,14 +31,16 @@ class DecodeLoop:
         prior: IntegerPrior,
         network: Network,
         sizes: Sequence[tuple[int, int]],
-        lanes: Sequence[int],
+        lanes: int,
         capacity: int,
         device: torch.device,
     ):
         self.network, self.device = network, device
         self.lockstep = lockstep = Lockstep.of(sizes, [0] * len(sizes), device)
         tables, skip_below = prior.residual_tables, prior.skip_below
-        self.reader = DeviceReader(lanes, capacity, tables, skip_below, lockstep.starts, device)
+        self.reader = DeviceReader(
+            len(sizes), lanes, capacity, tables, skip_below, lockstep.starts, device
+        )
         positions, hidden = lockstep.cells.shape[1], network.entropy[0].weight.shape[1]
         self.sums = torch.zeros(positions, hidden, dtype=torch.float64, device=device)
         self.u_hat = torch.zeros(lockstep.padded, network.M, dtype=torch.int32, device=device)
@@ -46,14 +48,18 @@ class DecodeLoop:
         self.runs, self.graph = 0, None
 
     def decode(
-        self, streams: Sequence[bytes], sums: Sequence[Tensor], steps: Sequence[int]
+        self,
+        streams: Sequence[bytes],
+        lanes: Sequence[int],
+        sums: Sequence[Tensor],
+        steps: Sequence[int],
     ) -> list[np.ndarray]:
-        """v_hat of each grid, (h, w, M) int32, from its stream, hyper sums and quality step.
+        """v_hat of each grid, (h, w, M) int32, from its stream, lanes, hyper sums and quality step.
 
         The first time compiles the kernels, the second records them. FormatError where a stream is
         damaged, whichever it is.
         """
-        self.reader.load(streams)
+        self.reader.load(streams, lanes)
         self.sums.copy_(torch.cat([s.flatten(0, 1) for s in sums]))
         self.lockstep.set_qualities(steps)
         with torch.cuda.device_of(self.u_hat):

@@ -56,7 +56,7 @@ class DevicePrior:
         self.first = torch.from_numpy(prior.entropy[0].matrix()[:psi]).to(device)
         biases = torch.from_numpy(prior.quality_bias + prior.entropy[0].bias)
         self.first_biases = biases.double().to(device)
-        # A folder's images are of few sizes, mostly.
+        # A folder's images are of few sizes, mostly; other lanes and another order are only data.
         self._loop = lru_cache(4)(partial(DecodeLoop, prior, self.network, device=device))
 
     def encode_grids(self, *args: Any, **options: Any) -> list[LatentCode]:
@@ -80,11 +80,13 @@ class DevicePrior:
             return self.prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, self)
         sums = [self.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
         room = 1 << max(16, sum(map(len, streams)).bit_length())
-        loop = self._loop(tuple(sizes), tuple(lanes), room)
-        v_hats = loop.decode(streams, sums, steps)
+        order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        loop = self._loop(tuple(sorted(sizes)), max(lanes), room)
+        given = ([values[grid] for grid in order] for values in (streams, lanes, sums, steps))
+        v_hats = dict(zip(order, loop.decode(*given)))
         if progress:
             progress(loop.lockstep.count, loop.lockstep.count)
-        return v_hats
+        return [v_hats[grid] for grid in range(len(sizes))]
 
     def decode_zs(
         self, streams: Sequence[bytes], sizes: Sequence[tuple[int, int]]
@@ -97,8 +99,8 @@ class DevicePrior:
         shapes = [(-(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), channels) for h, w in sizes]
         starts = np.cumsum([0, *(hz * wz for hz, wz, _ in shapes)])
         capacity = sum(map(len, streams))
-        reader = DeviceReader([1] * len(streams), capacity, tables, 0, starts, self.device)
-        reader.load(streams)
+        reader = DeviceReader(len(streams), 1, capacity, tables, 0, starts, self.device)
+        reader.load(streams, [1] * len(streams))
         indices = torch.arange(channels, dtype=torch.int32, device=self.device)
         with torch.cuda.device_of(indices):
             values = reader.read(0, indices.repeat(int(starts[-1]), 1)).double().cpu().numpy()

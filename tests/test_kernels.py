@@ -218,8 +218,8 @@ def test_range_decoder_equals_the_symbols_written(device):
     tables, skip_below = gaussian_tables()
     streams = [stream for stream, _ in coded]
     room = sum(map(len, streams))
-    reader = range_decoder.DeviceReader(lanes, room, tables, skip_below, starts, device)
-    reader.load(streams)
+    reader = range_decoder.DeviceReader(3, max(lanes), room, tables, skip_below, starts, device)
+    reader.load(streams, lanes)
     for step in range(3):
         levels, residuals = (
             np.concatenate([steps[step][k] for _, steps in coded]) for k in range(2)
@@ -247,8 +247,8 @@ def test_damage_is_found_where_the_cpu_finds_it(device):
 
     def on_device(data):
         room = len(data)
-        reader = range_decoder.DeviceReader([1], room, tables, skip_below, [0, 1], device)
-        reader.load([data])
+        reader = range_decoder.DeviceReader(1, 1, room, tables, skip_below, [0, 1], device)
+        reader.load([data], [1])
         values = reader.read(0, torch.from_numpy(levels).int().to(device))
         reader.finish()
         return values.cpu().numpy()
@@ -293,12 +293,12 @@ def test_triton_decodes_a_batch_and_then_others_like_it(prior, coded, device):  
         decode(
             device_prior, [(v, z, code._replace(stream=code.stream[:-2])) for v, z, code in coded]
         )
-    # The third time, on a GPU, in what was recorded the second time.
-    steps = [255 - q for q in STEPS]
-    grids = [latents(*size, seed=9 + k) for k, size in enumerate(SIZES)]
-    codes = [prior.encode_y(v, z, q, n) for (v, z), q, n in zip(grids, steps, LANES)]
+    # The third time, on a GPU, in what was recorded the second time: in another order as well.
+    steps, sizes, lanes = [255 - q for q in STEPS], SIZES[::-1], [2, 1, 16]
+    grids = [latents(*size, seed=9 + k) for k, size in enumerate(sizes)]
+    codes = [prior.encode_y(v, z, q, n) for (v, z), q, n in zip(grids, steps, lanes)]
     streams, z_hats = [code.stream for code in codes], [z for _, z in grids]
-    v_hats = device_prior.decode_grids(streams, z_hats, steps, SIZES, LANES)
+    v_hats = device_prior.decode_grids(streams, z_hats, steps, sizes, lanes)
     assert_decoded(v_hats, [(*grid, code) for grid, code in zip(grids, codes)])
     assert device_prior._loop.cache_info().hits == 2
 
