@@ -78,12 +78,12 @@ class DevicePrior:
         """
         if not self.triton:
             return self.prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, self)
-        sums = [self.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
         room = 1 << max(16, sum(map(len, streams)).bit_length())
         order = sorted(range(len(sizes)), key=sizes.__getitem__)
         loop = self._loop(tuple(sorted(sizes)), max(lanes), room)
-        given = ([values[grid] for grid in order] for values in (streams, lanes, sums, steps))
-        v_hats = dict(zip(order, loop.decode(*given)))
+        given = ([values[grid] for grid in order] for values in (streams, lanes, steps))
+        sums = (self.hyper_sums(z_hats[grid], steps[grid], *sizes[grid]) for grid in order)
+        v_hats = dict(zip(order, loop.decode(*given, sums)))
         if progress:
             progress(loop.lockstep.count, loop.lockstep.count)
         return [v_hats[grid] for grid in range(len(sizes))]

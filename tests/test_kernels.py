@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ torch = pytest.importorskip("torch")
 from test_prior import latents, oracle, prior, scale_prior  # noqa: E402, F401
 
 from kernels import bench, launch, range_decoder, wavefront  # noqa: E402
+from kernels.decode_loop import DecodeLoop  # noqa: E402
 from kernels.device_prior import DevicePrior  # noqa: E402
 from kernels.lockstep import Lockstep  # noqa: E402
 from kernels.wavefront import DenseLayer, Network  # noqa: E402
@@ -301,6 +304,27 @@ def test_triton_decodes_a_batch_and_then_others_like_it(prior, coded, device):  
     v_hats = device_prior.decode_grids(streams, z_hats, steps, sizes, lanes)
     assert_decoded(v_hats, [(*grid, code) for grid, code in zip(grids, codes)])
     assert device_prior._loop.cache_info().hits == 2
+
+
+def test_threads_take_turns_in_a_loop(prior, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(range_decoder, "require", lambda device: None)
+    network = Network.of(prior, CPU)
+    loop = DecodeLoop(prior, network, ((1, 2),), lanes=1, capacity=9, device=CPU)
+    hidden = network.entropy[0].weight.shape[1]
+
+    def launch():
+        time.sleep(0.01)
+        loop.v_hat = loop.sums[:, :1].int()
+
+    def decode(number):
+        sums = torch.full((1, 2, hidden), number, dtype=torch.float64)
+        return loop.decode([b""], [1], [0], [sums])[0]
+
+    monkeypatch.setattr(loop, "_launch", launch)
+    monkeypatch.setattr(loop.reader, "finish", lambda: None)
+    with ThreadPoolExecutor(4) as pool:
+        for number, v_hat in enumerate(pool.map(decode, range(8))):
+            assert (v_hat == number).all()
 
 
 def test_pytorch_decodes_a_batch_and_the_oracle_agrees(prior, coded):  # noqa: F811
