@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -67,17 +71,23 @@ class DeviceNetworks(Networks):
         return torch.from_numpy(array).to(self.device)[None].permute(0, 3, 1, 2)
 
 
-class _exact(torch.inference_mode):
-    """Inference whose products keep all 24 bits: cuDNN's convolutions would by default take ten."""
+_precision = threading.Lock()
 
-    def __enter__(self):
-        self.flags = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        self.flags.__enter__()
-        return super().__enter__()
 
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        self.flags.__exit__(*error)
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Inference whose products keep all 24 bits: cuDNN's convolutions would by default take ten.
+
+    The precision is the process's: threads take turns, so that each finds it as the caller set it.
+    """
+    convolutions = torch.backends.cudnn.conv
+    with _precision, torch.inference_mode():
+        before = convolutions.fp32_precision
+        convolutions.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            convolutions.fp32_precision = before
 
 
 def _array(grid: Tensor) -> np.ndarray:
