@@ -19,6 +19,7 @@ from kernels.lockstep import Lockstep
 from kernels.range_decoder import DeviceReader
 from kernels.wavefront import DenseLayer, Network
 from nic.config import HYPER_STRIDE
+from nic.device import memory_errors
 from nic.prior import Coder, IntegerPrior, LatentCode, Progress, wavefront_at
 
 MANY = 8
@@ -61,7 +62,8 @@ class DevicePrior:
 
     def encode_grids(self, *args: Any, **options: Any) -> list[LatentCode]:
         """As `IntegerPrior.encode_grids`, its networks on the device."""
-        return self.prior.encode_grids(*args, loop=self, **options)
+        with memory_errors(self._loop.cache_clear):
+            return self.prior.encode_grids(*args, loop=self, **options)
 
     def decode_grids(
         self,
@@ -76,17 +78,18 @@ class DevicePrior:
 
         Raises FormatError where a stream is damaged, whichever it is.
         """
-        if not self.triton:
-            return self.prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, self)
-        room = 1 << max(16, sum(map(len, streams)).bit_length())
-        order = sorted(range(len(sizes)), key=sizes.__getitem__)
-        loop = self._loop(tuple(sorted(sizes)), max(lanes), room)
-        given = ([values[grid] for grid in order] for values in (streams, lanes, steps))
-        sums = (self.hyper_sums(z_hats[grid], steps[grid], *sizes[grid]) for grid in order)
-        v_hats = dict(zip(order, loop.decode(*given, sums)))
-        if progress:
-            progress(loop.lockstep.count, loop.lockstep.count)
-        return [v_hats[grid] for grid in range(len(sizes))]
+        with memory_errors(self._loop.cache_clear):
+            if not self.triton:
+                return self.prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, self)
+            room = 1 << max(16, sum(map(len, streams)).bit_length())
+            order = sorted(range(len(sizes)), key=sizes.__getitem__)
+            loop = self._loop(tuple(sorted(sizes)), max(lanes), room)
+            given = ([values[grid] for grid in order] for values in (streams, lanes, steps))
+            sums = (self.hyper_sums(z_hats[grid], steps[grid], *sizes[grid]) for grid in order)
+            v_hats = dict(zip(order, loop.decode(*given, sums)))
+            if progress:
+                progress(loop.lockstep.count, loop.lockstep.count)
+            return [v_hats[grid] for grid in range(len(sizes))]
 
     def decode_zs(
         self, streams: Sequence[bytes], sizes: Sequence[tuple[int, int]]
@@ -94,6 +97,12 @@ class DevicePrior:
         """`IntegerPrior.decode_zs`, on the device where there are many, beside each other."""
         if not self.triton or len(streams) < MANY:
             return self.prior.decode_zs(streams, sizes)
+        with memory_errors(self._loop.cache_clear):
+            return self._decode_zs(streams, sizes)
+
+    def _decode_zs(
+        self, streams: Sequence[bytes], sizes: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
         tables = self.prior.z_tables
         channels = len(tables.lows)
         shapes = [(-(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), channels) for h, w in sizes]

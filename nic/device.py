@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from nic.errors import InputError
@@ -37,6 +39,18 @@ def check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise InputError("PyTorch finds no CUDA device: is it a build for CUDA?")
+
+
+@contextmanager
+def memory_errors(release: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """What does not fit into a GPU's memory is a MemoryError, as on a CPU, after `release`."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        release()
+        raise MemoryError(str(error)) from error
 
 
 def _usable() -> bool:

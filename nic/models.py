@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from nic.architecture import prior_layers
 from nic.config import ModelConfig
-from nic.device import check_device
+from nic.device import check_device, memory_errors
 from nic.errors import InputError
 from nic.files import write_atomic
 from nic.inference import Networks, check_tensors, make_networks
@@ -56,7 +56,8 @@ class Model:
             return make_networks(self.config, self.tensors)
         from nic.inference.on_device import DeviceNetworks
 
-        return DeviceNetworks(self.config, self.tensors, self.device)
+        with memory_errors():
+            return DeviceNetworks(self.config, self.tensors, self.device)
 
     @cached_property
     def coder(self) -> IntegerPrior | DevicePrior:
@@ -65,7 +66,8 @@ class Model:
             return self.prior
         from kernels.device_prior import DevicePrior
 
-        return DevicePrior(self.prior, self.device)
+        with memory_errors():
+            return DevicePrior(self.prior, self.device)
 
     @property
     def lockstep(self) -> int:

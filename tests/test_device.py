@@ -84,6 +84,26 @@ def test_convolutions_are_exact_and_leave_the_precision_as_it_was(monkeypatch):
         assert convolutions.fp32_precision == "tf32"  # PyTorch's own default, too
 
 
+@pytorch_only
+@pytest.mark.parametrize("part", ["networks", "coder"])
+def test_too_little_memory_of_a_gpu_is_a_memory_error(model, monkeypatch, part):
+    torch = pytest.importorskip("torch")
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    file = codec.encode(Picture(picture(30, 20)), model=model)
+    on_device = replace(model, device="cpu:0")
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    with pytest.raises(MemoryError):
+        getattr(on_device, part)
+    monkeypatch.undo()
+    name = "g_s" if part == "networks" else "hyper_sums"
+    monkeypatch.setattr(getattr(on_device, part), name, full)
+    with pytest.raises(MemoryError):
+        codec.decode(file, model=on_device)
+
+
 def test_auto_leaves_little_work_to_the_cpu(monkeypatch):
     monkeypatch.setattr(device, "check_device", lambda name: None)
     assert device.choose("auto", 768 * 512) == "cpu"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -405,6 +406,24 @@ def test_hyper_sums_equal_the_cpu(prior):  # noqa: F811
     z_hat = latents(7, 9)[1]
     sums = device_prior.hyper_sums(z_hat, 77, 7, 9)
     np.testing.assert_array_equal(sums, prior.hyper_sums(z_hat, 77, 7, 9))
+
+
+def test_too_little_memory_is_a_memory_error_and_frees_what_is_kept(prior, monkeypatch):  # noqa: F811
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    device_prior = DevicePrior(prior, "cpu", triton=False)
+    monkeypatch.setattr(device_prior, "hyper_sums", full)
+    v, z_hat = latents(5, 6)
+    for call in (
+        lambda: device_prior.encode_grids([v], [z_hat], [0], [1]),
+        lambda: device_prior.decode_grids([b""], [z_hat], [0], [(5, 6)], [1]),
+    ):
+        monkeypatch.setattr(device_prior, "_loop", lru_cache(lambda: None))
+        device_prior._loop()
+        with pytest.raises(MemoryError):
+            call()
+        assert device_prior._loop.cache_info().currsize == 0
 
 
 def test_coders_on_the_host_see_what_the_cpu_shows_them(prior, coded):  # noqa: F811

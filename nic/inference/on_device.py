@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nic.config import LATENT_STRIDE, ModelConfig
+from nic.device import memory_errors
 from nic.inference import make_networks
 from nic.inference.networks import Networks, pixels_of, windows
 from nic.transforms import KINDS
@@ -81,7 +82,7 @@ def _exact() -> Iterator[None]:
     The precision is the process's: threads take turns, so that each finds it as the caller set it.
     """
     convolutions = torch.backends.cudnn.conv
-    with _precision, torch.inference_mode():
+    with memory_errors(), _precision, torch.inference_mode():
         before = convolutions.fp32_precision
         convolutions.fp32_precision = "ieee"
         try:
