@@ -69,7 +69,7 @@ class TorchModel(Model):
 
     @cached_property
     def coder(self) -> DevicePrior:
-        return DevicePrior(self.prior, self.device, triton=False)
+        return DevicePrior(self.prior, self.place, triton=False)
 
 
 def network_table() -> None:

@@ -19,7 +19,7 @@ from kernels.lockstep import Lockstep
 from kernels.range_decoder import DeviceReader
 from kernels.wavefront import DenseLayer, Network
 from nic.config import HYPER_STRIDE
-from nic.device import memory_errors
+from nic.device import memory_errors, resolve
 from nic.prior import Coder, IntegerPrior, LatentCode, Progress, wavefront_at
 
 MANY = 8
@@ -41,12 +41,7 @@ class DevicePrior:
     def __init__(
         self, prior: IntegerPrior, device: str | torch.device = "cuda", triton: bool = True
     ):
-        device = torch.device(device)
-        if device.type == "cuda":
-            if not torch.cuda.is_available():
-                raise RuntimeError("PyTorch finds no CUDA device")
-            index = torch.cuda.current_device() if device.index is None else device.index
-            device = torch.device("cuda", index)
+        device = resolve(device)
         if triton and (reason := obstacle(device)):
             warnings.warn(f"{reason}: the prior runs in PyTorch", RuntimeWarning, stacklevel=2)
             triton = False

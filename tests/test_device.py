@@ -84,6 +84,24 @@ def test_convolutions_are_exact_and_leave_the_precision_as_it_was(monkeypatch):
         assert convolutions.fp32_precision == "tf32"  # PyTorch's own default, too
 
 
+def test_networks_and_coder_are_on_one_gpu(model, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from kernels import device_prior
+    from nic.inference import on_device
+
+    def device_of(*arguments):
+        return arguments[-1]
+
+    monkeypatch.setattr(device_prior, "DevicePrior", device_of)
+    monkeypatch.setattr(on_device, "DeviceNetworks", device_of)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    on_gpu = replace(model, device="cuda")
+    assert on_gpu.coder == torch.device("cuda", 0)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    assert on_gpu.networks == torch.device("cuda", 0)
+
+
 @pytorch_only
 @pytest.mark.parametrize("part", ["networks", "coder"])
 def test_too_little_memory_of_a_gpu_is_a_memory_error(model, monkeypatch, part):

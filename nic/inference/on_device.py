@@ -20,10 +20,12 @@ from nic.transforms import KINDS
 class DeviceNetworks(Networks):
     """The modules of `nic.transforms` with a weight file's tensors, in float32 without TF32."""
 
-    def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray], device: str):
+    def __init__(
+        self, config: ModelConfig, tensors: dict[str, np.ndarray], device: torch.device
+    ):
         super().__init__(config, tensors)
         twin = make_networks(config, tensors)
-        self.window, self.reach, self.device = twin.window, twin.reach, torch.device(device)
+        self.window, self.reach, self.device = twin.window, twin.reach, device
         kind = KINDS[config.transforms]
         self.g_a = self._load(kind.Analysis(config), "g_a.")
         self.g_s = self._load(kind.Synthesis(config), "g_s.")
