@@ -53,8 +53,17 @@ def device():
     return torch.device("cuda", 0)
 
 
+def version(module):
+    return tuple(map(int, module.__version__.split(".")[:2]))
+
+
 @compiled_only
 @needs_triton
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU, on which the tests run compiled kernels")
+@pytest.mark.skipif(
+    launch.triton is not None and version(launch.triton) < (3, 7) and version(np) >= (2, 4),
+    reason="the interpreter of Triton before 3.7 fails with NumPy 2.4 and newer",
+)
 def test_in_the_interpreter():
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
