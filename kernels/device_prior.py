@@ -128,35 +128,33 @@ class DevicePrior:
     ) -> list[np.ndarray]:
         """`IntegerPrior.run_grids`: entropy parameters come to the coders on the host, and their
         residuals go back, in one copy a step each."""
-        lockstep = self._lockstep(sums, steps)
-        return self.advance(lockstep, sums, self._host_coder(lockstep, coders), progress)
+        lockstep = Lockstep.of([tuple(s.shape[:2]) for s in sums], steps, self.device)
+        rows = torch.cat([s.flatten(0, 1) for s in sums])
+        code = self._host_coder(lockstep, coders)
+        return lockstep.grids(self.advance(lockstep, rows, code, progress))
 
     def advance(
         self,
         lockstep: Lockstep,
-        sums: Sequence[Tensor],
+        sums: Tensor,
         code: StepCoder,
         progress: Progress | None = None,
-    ) -> list[np.ndarray]:
-        """The loop itself; `code` gives the residuals of each step."""
+    ) -> Tensor:
+        """The loop itself, from rows of hyper sums to rows of v_hat; `code` gives the residuals of
+        each step."""
         network, M = self.network, self.network.M
         kernels = wavefront.parameters, wavefront.update
         references = wavefront.parameters_reference, wavefront.update_reference
         parameters, update = kernels if self.triton else references
-        rows = [s.to(self.device).flatten(0, 1) for s in sums]
-        all_sums = torch.cat(rows).contiguous()
         u_hat = torch.zeros(lockstep.padded, M, dtype=torch.int32, device=self.device)
-        v_hat = torch.zeros(len(all_sums), M, dtype=torch.int32, device=self.device)
+        v_hat = torch.zeros(len(sums), M, dtype=torch.int32, device=self.device)
         with torch.cuda.device_of(u_hat):
             for step, cells in lockstep.steps():
-                both = parameters(network, cells, all_sums, u_hat)
+                both = parameters(network, cells, sums, u_hat)
                 update(network, cells, both[0], code(step, both), u_hat, v_hat)
                 if progress:
                     progress(step + 1, lockstep.count)
-        return lockstep.grids(v_hat)
-
-    def _lockstep(self, sums: Sequence[Tensor], steps: Sequence[int]) -> Lockstep:
-        return Lockstep.of([tuple(s.shape[:2]) for s in sums], steps, self.device)
+        return v_hat
 
     def _host_coder(self, lockstep: Lockstep, coders: Sequence[Coder]) -> StepCoder:
         """Coders of single grids on the host -> the batch's coder on the device."""

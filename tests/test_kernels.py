@@ -417,7 +417,7 @@ def test_hyper_sums_equal_the_cpu(prior):  # noqa: F811
     np.testing.assert_array_equal(sums, prior.hyper_sums(z_hat, 77, 7, 9))
 
 
-def test_too_little_memory_is_a_memory_error_and_frees_what_is_kept(prior, monkeypatch):  # noqa: F811
+def test_too_little_memory_is_a_memory_error(prior, monkeypatch):  # noqa: F811
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -502,6 +502,22 @@ def test_gpu_runs_coders_on_the_host(prior):  # noqa: F811
 def test_bench_says_that_it_needs_a_gpu(capsys):
     assert bench.main() == 1
     assert "needs a CUDA GPU" in capsys.readouterr().out
+
+
+def test_bench_times_steps_alone(prior, monkeypatch):  # noqa: F811
+    assert bench.seconds(lambda: None, before=lambda: time.sleep(0.05)) < 0.05
+    monkeypatch.setattr(Lockstep, "grids", None)  # copies to the host are not of the loop
+    row = bench.network_row(prior, 3, 5, 2, "torch", CPU, (1e12, 1e12)).split()
+    assert row[:3] == ["3x5", "2", "torch"] and float(row[3]) > 0
+
+
+def test_bench_times_the_range_decoder_and_checks_it(prior, device, monkeypatch):  # noqa: F811
+    row = bench.decoder_row(prior, 2, 4, device, steps=2, n=1).split()
+    assert row[:2] == ["2", "4"] and float(row[2]) > 0
+    zeros = lambda reader, step, levels: torch.zeros_like(levels)  # noqa: E731
+    monkeypatch.setattr(range_decoder.DeviceReader, "read", zeros)
+    with pytest.raises(ValueError, match="other values"):
+        bench.decoder_row(prior, 2, 4, device, steps=2, n=1)
 
 
 INT32, INT64 = "*i32", "*i64"
