@@ -2,10 +2,10 @@
 
     python -m kernels.bench [FOLDER]
 
-The network of the shipped model, residuals zero: a step is its four layers and the update, launched
-one by one. Then the range decoder alone, at a mix of scale levels; then whole files, from bytes to
-pixels, their launches recorded. Last, whether files that CPU and GPU make of a folder's images, or
-of the bundled photograph, mean the same on both.
+First, whether files that CPU and GPU make of a folder's images, or of the bundled photograph, mean
+the same on both. Then the network of the shipped model, residuals zero: a step is its four layers
+and the update, launched one by one; the range decoder alone, at a mix of scale levels; and whole
+files, from bytes to pixels, their launches recorded. About five minutes with a few small images.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def main(arguments: Sequence[str] = ()) -> int:
         print("kernels.bench needs a CUDA GPU of compute capability 8.0, and PyTorch finds none")
         return 1
     paths = images.find(arguments[0]) if arguments else [PHOTO]
-    network_table()
     host, gpu = models.load(), models.load(device="cuda")
+    files, failed, levels = compare(paths, host, gpu)
+    print(f"{files} files of CPU or GPU, each decoded on both: latents differ in {len(failed)}")
+    print(f"(pixels by at most {levels} of 255)", *failed, "", sep="\n", flush=True)
+    network_table(host.prior)
     if reason := obstacle(torch.device("cuda", 0)):
         print(f"\nno Triton: {reason}")
     else:
         decoder_table(host.prior)
     file_table({"triton": gpu, "torch": TorchModel.of(gpu), "cpu": host})
-    files, failed, levels = compare(paths, host, gpu)
-    print(f"\n{files} files of CPU or GPU, each decoded on both: latents differ in {len(failed)}")
-    print(f"(pixels by at most {levels} of 255)", *failed, sep="\n")
     return 1 if failed else 0
 
 
@@ -69,13 +69,13 @@ class TorchModel(Model):
 
     @cached_property
     def coder(self) -> DevicePrior:
-        return DevicePrior(self.prior, self.device, triton=False)
+        return DevicePrior(self.prior, self.place, triton=False)
 
 
-def network_table() -> None:
+def network_table(prior: IntegerPrior) -> None:
     """Steps of the network, by Triton and PyTorch."""
-    prior, device = models.load().prior, torch.device("cuda", 0)
-    flops, bandwidth = measured_limits(device)
+    device = torch.device("cuda", 0)
+    flops, bandwidth = limits = measured_limits(device)
     print(f"{torch.cuda.get_device_name()}: {flops / 1e12:.1f} TFLOP/s in float64, ", end="")
     print(f"{bandwidth / 1e9:.0f} GB/s, both as measured here\n")
     paths = ["torch"] if obstacle(device) else ["triton", "torch"]
@@ -83,7 +83,7 @@ def network_table() -> None:
     for h, w in GRIDS:
         for batch in BATCHES:
             for path in paths:
-                print(network_row(prior, h, w, batch, path, flops, bandwidth), flush=True)
+                print(network_row(prior, h, w, batch, path, device, limits), flush=True)
 
 
 def decoder_table(prior: IntegerPrior) -> None:
@@ -102,14 +102,20 @@ def file_table(paths: dict[str, Model]) -> None:
     for lanes in (1, "auto"):
         data = codec.encode(picture, lanes=lanes)
         for name, model in paths.items():
-            for batch in BATCHES:
-                print(f"{'':7} {name:6} {lanes!s:5} {file_row(model, data, batch)}", flush=True)
+            # Where the host decodes symbols, an image of many takes as long as one of few.
+            batches, repeats = (BATCHES, 3) if name == "triton" else (BATCHES[:2], 1)
+            for batch in batches:
+                row = file_row(model, data, batch, repeats)
+                print(f"{'':7} {name:6} {lanes!s:5} {row}", flush=True)
 
 
-def seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Median time of a call, its work on the GPU included."""
+def seconds(
+    run: Callable[[], object], repeats: int = 5, before: Callable[[], object] = lambda: None
+) -> float:
+    """Median time of a call, its work on the GPU included; of `before`, called each time, not."""
     times = []
     for _ in range(repeats + 1):
+        before()
         _wait()
         start = time.perf_counter()
         run()
@@ -144,22 +150,28 @@ def step_costs(network: Network) -> tuple[int, int, int]:
 
 
 def network_row(
-    prior: IntegerPrior, h: int, w: int, batch: int, path: str, flops: float, bandwidth: float
+    prior: IntegerPrior,
+    h: int,
+    w: int,
+    batch: int,
+    path: str,
+    device: torch.device,
+    limits: tuple[float, float],
 ) -> str:
     """Time the serial loop of `batch` grids of h x w."""
-    device_prior = DevicePrior(prior, "cuda", triton=path == "triton")
+    device_prior = DevicePrior(prior, device, triton=path == "triton")
     rng = np.random.default_rng(0)
     shape = -(-h // 4), -(-w // 4), len(prior.z_tables.lows)
     z_hat = rng.integers(-4, 5, shape).astype(np.float64)
-    sums = [device_prior.hyper_sums(z_hat, QUALITY_STEP, h, w)] * batch
-    lockstep = Lockstep.of([(h, w)] * batch, [QUALITY_STEP] * batch, device_prior.device)
+    sums = device_prior.hyper_sums(z_hat, QUALITY_STEP, h, w).flatten(0, 1).repeat(batch, 1)
+    lockstep = Lockstep.of([(h, w)] * batch, [QUALITY_STEP] * batch, device)
     counts = [cells.shape[1] for _, cells in lockstep.steps()]
     M = device_prior.network.M
-    zeros = torch.zeros(max(counts), M, dtype=torch.int32, device=device_prior.device)
+    zeros = torch.zeros(max(counts), M, dtype=torch.int32, device=device)
     elapsed = seconds(
         lambda: device_prior.advance(lockstep, sums, lambda _, both: zeros[: both.shape[1]])
     )
-    work, moved, weights = step_costs(device_prior.network)
+    (flops, bandwidth), (work, moved, weights) = limits, step_costs(device_prior.network)
     rate = work * sum(counts) / elapsed
     traffic = (moved * sum(counts) + weights * len(counts)) / elapsed
     return (
@@ -173,36 +185,47 @@ def network_row(
 def decoder_row(
     prior: IntegerPrior, streams: int, lanes: int, device: torch.device, steps: int = 8, n: int = 16
 ) -> str:
-    """Time the range decoder: steps of n positions of each stream, a third of the symbols coded."""
+    """Time the range decoder: steps of n positions of each stream, a third of the symbols coded.
+
+    ValueError where it decodes other values than were written.
+    """
     rng, M = np.random.default_rng(0), prior.gains.shape[1]
     tables, skip_below = prior.residual_tables, prior.skip_below
     levels = rng.integers(skip_below, 40, (n, M))
     levels[rng.random((n, M)) > 1 / 3] = 0
-    coded = levels[levels >= skip_below]
+    coded = levels >= skip_below
+    values = np.where(coded, rng.integers(-1, 2, levels.shape), 0)
     writer = SymbolWriter(lanes)
     for _ in range(steps):
-        writer.write(tables, coded, np.zeros(len(coded), np.int64))
+        writer.write(tables, levels[coded], values[coded])
     data = [writer.finish()] * streams
     starts = n * np.arange(steps * streams + 1)
-    tiled = torch.from_numpy(np.tile(levels, (streams, 1))).int().to(device)
+    tiled, expected = (
+        torch.from_numpy(np.tile(each, (streams, 1))).int().to(device) for each in (levels, values)
+    )
     room = sum(map(len, data))
-    reader = DeviceReader([lanes] * streams, room, tables, skip_below, starts, device)
+    reader = DeviceReader(streams, lanes, room, tables, skip_below, starts, device)
 
-    def decode() -> None:
-        reader.load(data)
-        for step in range(steps):
-            reader.read(step, tiled)
+    def load() -> None:
+        reader.load(data, [lanes] * streams)
 
-    elapsed = seconds(decode) / steps
-    per_symbol = 1e9 * elapsed / (len(coded) * streams)
+    def decode() -> list[torch.Tensor]:
+        return [reader.read(step, tiled) for step in range(steps)]
+
+    elapsed = seconds(decode, before=load) / steps
+    load()
+    if not all(torch.equal(read, expected) for read in decode()):
+        raise ValueError("the range decoder gives other values than were written")
+    reader.finish()
+    per_symbol = 1e9 * elapsed / (coded.sum() * streams)
     return f"{streams:7} {lanes:5} {1e6 * elapsed:8.1f} {per_symbol:10.1f}"
 
 
-def file_row(model: Model, data: bytes, batch: int) -> str:
+def file_row(model: Model, data: bytes, batch: int, repeats: int = 3) -> str:
     """Time the decoding of so many copies of a file: of its latents, and of the whole."""
     tiles = unpack(*container.read(data)) * batch
-    latents = seconds(lambda: list(decode_tiles(tiles, model)), repeats=3)
-    elapsed = seconds(lambda: list(codec.decode_batch([data] * batch, model=model)), repeats=3)
+    latents = seconds(lambda: list(decode_tiles(tiles, model)), repeats)
+    elapsed = seconds(lambda: list(codec.decode_batch([data] * batch, model=model)), repeats)
     return (
         f"{batch:6} {1e3 * latents / batch:18.1f} {1e3 * elapsed / batch:16.1f}"
         f" {batch / elapsed:9.1f}"

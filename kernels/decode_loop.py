@@ -6,8 +6,9 @@ microseconds a launch. Recorded once as a CUDA graph, they follow one another by
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ from nic.prior import IntegerPrior
 
 
 class DecodeLoop:
-    """Decodes grids of certain sizes and lanes, by Triton's kernels, any number of times.
+    """Decodes grids of certain sizes, by Triton's kernels, any number of times.
 
-    capacity: bytes of all streams together at most.
+    lanes: of a stream at most, a power of two; capacity: bytes of all streams together at most.
     """
 
     def __init__(
@@ -31,31 +32,50 @@ class DecodeLoop:
         prior: IntegerPrior,
         network: Network,
         sizes: Sequence[tuple[int, int]],
-        lanes: Sequence[int],
+        lanes: int,
         capacity: int,
         device: torch.device,
     ):
         self.network, self.device = network, device
         self.lockstep = lockstep = Lockstep.of(sizes, [0] * len(sizes), device)
         tables, skip_below = prior.residual_tables, prior.skip_below
-        self.reader = DeviceReader(lanes, capacity, tables, skip_below, lockstep.starts, device)
+        self.reader = DeviceReader(
+            len(sizes), lanes, capacity, tables, skip_below, lockstep.starts, device
+        )
         positions, hidden = lockstep.cells.shape[1], network.entropy[0].weight.shape[1]
         self.sums = torch.zeros(positions, hidden, dtype=torch.float64, device=device)
         self.u_hat = torch.zeros(lockstep.padded, network.M, dtype=torch.int32, device=device)
         self.v_hat = torch.zeros(positions, network.M, dtype=torch.int32, device=device)
         self.runs, self.graph = 0, None
+        self.lock = threading.Lock()
 
     def decode(
-        self, streams: Sequence[bytes], sums: Sequence[Tensor], steps: Sequence[int]
+        self,
+        streams: Sequence[bytes],
+        lanes: Sequence[int],
+        steps: Sequence[int],
+        sums: Iterable[Tensor],
     ) -> list[np.ndarray]:
-        """v_hat of each grid, (h, w, M) int32, from its stream, hyper sums and quality step.
+        """v_hat of each grid, (h, w, M) int32, from its stream, lanes, quality step and hyper sums.
 
         The first time compiles the kernels, the second records them. FormatError where a stream is
         damaged, whichever it is.
         """
-        self.reader.load(streams)
-        self.sums.copy_(torch.cat([s.flatten(0, 1) for s in sums]))
-        self.lockstep.set_qualities(steps)
+        with self.lock:  # threads share the buffers; what is on the host at the end is done
+            self.reader.load(streams, lanes)
+            self._load_sums(sums)
+            self.lockstep.set_qualities(steps)
+            self._run()
+            v_hats = self.lockstep.grids(self.v_hat)
+            self.reader.finish()
+            return v_hats
+
+    def _load_sums(self, sums: Iterable[Tensor]) -> None:
+        parts = self.sums.split([h * w for h, w in self.lockstep.sizes])
+        for part, values in zip(parts, sums, strict=True):
+            part.copy_(values.flatten(0, 1))
+
+    def _run(self) -> None:
         with torch.cuda.device_of(self.u_hat):
             if self.runs == 1 and self.device.type == "cuda":
                 self._record()
@@ -64,9 +84,6 @@ class DecodeLoop:
             else:
                 self.graph.replay()
         self.runs += 1
-        v_hats = self.lockstep.grids(self.v_hat)
-        self.reader.finish()
-        return v_hats
 
     def _launch(self) -> None:
         self.u_hat.zero_()

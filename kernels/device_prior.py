@@ -19,6 +19,7 @@ from kernels.lockstep import Lockstep
 from kernels.range_decoder import DeviceReader
 from kernels.wavefront import DenseLayer, Network
 from nic.config import HYPER_STRIDE
+from nic.device import memory_errors, resolve
 from nic.prior import Coder, IntegerPrior, LatentCode, Progress, wavefront_at
 
 MANY = 8
@@ -40,12 +41,7 @@ class DevicePrior:
     def __init__(
         self, prior: IntegerPrior, device: str | torch.device = "cuda", triton: bool = True
     ):
-        device = torch.device(device)
-        if device.type == "cuda":
-            if not torch.cuda.is_available():
-                raise RuntimeError("PyTorch finds no CUDA device")
-            index = torch.cuda.current_device() if device.index is None else device.index
-            device = torch.device("cuda", index)
+        device = resolve(device)
         if triton and (reason := obstacle(device)):
             warnings.warn(f"{reason}: the prior runs in PyTorch", RuntimeWarning, stacklevel=2)
             triton = False
@@ -56,12 +52,13 @@ class DevicePrior:
         self.first = torch.from_numpy(prior.entropy[0].matrix()[:psi]).to(device)
         biases = torch.from_numpy(prior.quality_bias + prior.entropy[0].bias)
         self.first_biases = biases.double().to(device)
-        # A folder's images are of few sizes, mostly.
+        # A folder's images are of few sizes, mostly; other lanes and another order are only data.
         self._loop = lru_cache(4)(partial(DecodeLoop, prior, self.network, device=device))
 
     def encode_grids(self, *args: Any, **options: Any) -> list[LatentCode]:
         """As `IntegerPrior.encode_grids`, its networks on the device."""
-        return self.prior.encode_grids(*args, loop=self, **options)
+        with memory_errors(self._loop.cache_clear):
+            return self.prior.encode_grids(*args, loop=self, **options)
 
     def decode_grids(
         self,
@@ -76,15 +73,18 @@ class DevicePrior:
 
         Raises FormatError where a stream is damaged, whichever it is.
         """
-        if not self.triton:
-            return self.prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, self)
-        sums = [self.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]
-        room = 1 << max(16, sum(map(len, streams)).bit_length())
-        loop = self._loop(tuple(sizes), tuple(lanes), room)
-        v_hats = loop.decode(streams, sums, steps)
-        if progress:
-            progress(loop.lockstep.count, loop.lockstep.count)
-        return v_hats
+        with memory_errors(self._loop.cache_clear):
+            if not self.triton:
+                return self.prior.decode_grids(streams, z_hats, steps, sizes, lanes, progress, self)
+            room = 1 << max(16, sum(map(len, streams)).bit_length())
+            order = sorted(range(len(sizes)), key=sizes.__getitem__)
+            loop = self._loop(tuple(sorted(sizes)), max(lanes), room)
+            given = ([values[grid] for grid in order] for values in (streams, lanes, steps))
+            sums = (self.hyper_sums(z_hats[grid], steps[grid], *sizes[grid]) for grid in order)
+            v_hats = dict(zip(order, loop.decode(*given, sums)))
+            if progress:
+                progress(loop.lockstep.count, loop.lockstep.count)
+            return [v_hats[grid] for grid in range(len(sizes))]
 
     def decode_zs(
         self, streams: Sequence[bytes], sizes: Sequence[tuple[int, int]]
@@ -92,13 +92,19 @@ class DevicePrior:
         """`IntegerPrior.decode_zs`, on the device where there are many, beside each other."""
         if not self.triton or len(streams) < MANY:
             return self.prior.decode_zs(streams, sizes)
+        with memory_errors(self._loop.cache_clear):
+            return self._decode_zs(streams, sizes)
+
+    def _decode_zs(
+        self, streams: Sequence[bytes], sizes: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
         tables = self.prior.z_tables
         channels = len(tables.lows)
         shapes = [(-(-h // HYPER_STRIDE), -(-w // HYPER_STRIDE), channels) for h, w in sizes]
         starts = np.cumsum([0, *(hz * wz for hz, wz, _ in shapes)])
         capacity = sum(map(len, streams))
-        reader = DeviceReader([1] * len(streams), capacity, tables, 0, starts, self.device)
-        reader.load(streams)
+        reader = DeviceReader(len(streams), 1, capacity, tables, 0, starts, self.device)
+        reader.load(streams, [1] * len(streams))
         indices = torch.arange(channels, dtype=torch.int32, device=self.device)
         with torch.cuda.device_of(indices):
             values = reader.read(0, indices.repeat(int(starts[-1]), 1)).double().cpu().numpy()
@@ -122,35 +128,33 @@ class DevicePrior:
     ) -> list[np.ndarray]:
         """`IntegerPrior.run_grids`: entropy parameters come to the coders on the host, and their
         residuals go back, in one copy a step each."""
-        lockstep = self._lockstep(sums, steps)
-        return self.advance(lockstep, sums, self._host_coder(lockstep, coders), progress)
+        lockstep = Lockstep.of([tuple(s.shape[:2]) for s in sums], steps, self.device)
+        rows = torch.cat([s.flatten(0, 1) for s in sums])
+        code = self._host_coder(lockstep, coders)
+        return lockstep.grids(self.advance(lockstep, rows, code, progress))
 
     def advance(
         self,
         lockstep: Lockstep,
-        sums: Sequence[Tensor],
+        sums: Tensor,
         code: StepCoder,
         progress: Progress | None = None,
-    ) -> list[np.ndarray]:
-        """The loop itself; `code` gives the residuals of each step."""
+    ) -> Tensor:
+        """The loop itself, from rows of hyper sums to rows of v_hat; `code` gives the residuals of
+        each step."""
         network, M = self.network, self.network.M
         kernels = wavefront.parameters, wavefront.update
         references = wavefront.parameters_reference, wavefront.update_reference
         parameters, update = kernels if self.triton else references
-        rows = [s.to(self.device).flatten(0, 1) for s in sums]
-        all_sums = torch.cat(rows).contiguous()
         u_hat = torch.zeros(lockstep.padded, M, dtype=torch.int32, device=self.device)
-        v_hat = torch.zeros(len(all_sums), M, dtype=torch.int32, device=self.device)
+        v_hat = torch.zeros(len(sums), M, dtype=torch.int32, device=self.device)
         with torch.cuda.device_of(u_hat):
             for step, cells in lockstep.steps():
-                both = parameters(network, cells, all_sums, u_hat)
+                both = parameters(network, cells, sums, u_hat)
                 update(network, cells, both[0], code(step, both), u_hat, v_hat)
                 if progress:
                     progress(step + 1, lockstep.count)
-        return lockstep.grids(v_hat)
-
-    def _lockstep(self, sums: Sequence[Tensor], steps: Sequence[int]) -> Lockstep:
-        return Lockstep.of([tuple(s.shape[:2]) for s in sums], steps, self.device)
+        return v_hat
 
     def _host_coder(self, lockstep: Lockstep, coders: Sequence[Coder]) -> StepCoder:
         """Coders of single grids on the host -> the batch's coder on the device."""

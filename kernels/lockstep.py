@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nic.prior import step_count
+
 CORNER, WIDTH, LATENT, QUALITY = range(4)
 """Rows of `Lockstep.cells`."""
 
@@ -55,7 +57,7 @@ class Lockstep:
             positions += h * w
         key = np.concatenate(t) * len(sizes) + np.concatenate(grid)
         order = np.argsort(key, kind="stable")
-        steps = max(w + 3 * (h - 1) for h, w in sizes)
+        steps = max(step_count(h, w) for h, w in sizes)
         starts = np.searchsorted(key[order], np.arange(steps * len(sizes) + 1)).astype(np.int32)
         columns = [np.concatenate(c)[order] for c in (corner, width, latent, quality)]
         cells = torch.from_numpy(np.stack(columns).astype(np.int32)).to(device)
@@ -75,7 +77,7 @@ class Lockstep:
     @property
     def count(self) -> int:
         """Number of steps."""
-        return len(self.starts) // len(self.sizes)
+        return (len(self.starts) - 1) // len(self.sizes)
 
     def steps(self) -> Iterator[tuple[int, Tensor]]:
         """(step, its cells (4, n)) of all steps that have positions."""

@@ -212,14 +212,15 @@ BLOCK = 1024
 class DeviceReader:
     """Decodes the residuals of several grids, one stream each, on a device.
 
-    lanes: of each grid; capacity: bytes of all streams at most; starts: `Lockstep.starts`. After
-    `load`, `read` takes the steps in order. Its tensors stay where they are: what launches on them
-    may be recorded, and replayed on other streams.
+    lanes: of a stream at most, a power of two; capacity: bytes of all streams at most; starts:
+    `Lockstep.starts`. After `load`, `read` takes the steps in order. Its tensors stay where they
+    are: what launches on them may be recorded, and replayed on other streams.
     """
 
     def __init__(
         self,
-        lanes: Sequence[int],
+        grids: int,
+        lanes: int,
         capacity: int,
         tables: FrequencyTables,
         skip_below: int,
@@ -227,22 +228,22 @@ class DeviceReader:
         device: torch.device,
     ):
         require(device)
-        self.device, self.skip_below, self.grids = device, skip_below, len(lanes)
-        self.counts, shape = list(lanes), (len(lanes), max(lanes))
+        self.device, self.skip_below, self.grids = device, skip_below, grids
         self.search = int(tables.sizes.max()).bit_length()
         self.data = torch.zeros(capacity + 1, dtype=torch.uint8, device=device)
         self.positions, self.ends, self.codes, self.ranges = (
-            torch.zeros(shape, dtype=torch.int64, device=device) for _ in range(4)
+            torch.zeros(grids, lanes, dtype=torch.int64, device=device) for _ in range(4)
         )
-        self.errors = torch.zeros(shape, dtype=torch.int32, device=device)
-        self.lanes, self.starts, self.cdfs, self.tables, self.lows = (
+        self.errors = torch.zeros(grids, lanes, dtype=torch.int32, device=device)
+        self.lanes = torch.zeros(grids, dtype=torch.int32, device=device)
+        self.starts, self.cdfs, self.tables, self.lows = (
             torch.as_tensor(a, dtype=torch.int32, device=device)
-            for a in (lanes, starts, tables.cdfs, tables.starts, tables.lows)
+            for a in (starts, tables.cdfs, tables.starts, tables.lows)
         )
 
-    def load(self, streams: Sequence[bytes]) -> None:
-        """Begin with these streams; FormatError where lanes do not fill theirs."""
-        self.pieces = [split_lanes(data, n) for data, n in zip(streams, self.counts, strict=True)]
+    def load(self, streams: Sequence[bytes], lanes: Sequence[int]) -> None:
+        """Begin with these streams of so many lanes; FormatError where these do not fill theirs."""
+        self.pieces = [split_lanes(data, n) for data, n in zip(streams, lanes, strict=True)]
         positions, ends, codes = (np.zeros(self.codes.shape, np.int64) for _ in range(3))
         at = 0
         for g, pieces in enumerate(self.pieces):
@@ -256,6 +257,7 @@ class DeviceReader:
             (self.positions, positions), (self.ends, ends), (self.codes, codes),
         ):  # fmt: skip
             tensor.copy_(torch.from_numpy(values))
+        self.lanes.copy_(torch.tensor(lanes))
         self.ranges.fill_(2**32 - 1)
         self.errors.zero_()
 

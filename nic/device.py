@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import TYPE_CHECKING
 
 from nic.errors import InputError
 from nic.extras import require
+
+if TYPE_CHECKING:
+    import torch
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -37,6 +43,31 @@ def check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise InputError("PyTorch finds no CUDA device: is it a build for CUDA?")
+
+
+def resolve(device: str | torch.device) -> torch.device:
+    """A device for PyTorch, a GPU by its index: "cuda" alone would be whichever is current at each
+    use. RuntimeError where there is none."""
+    import torch
+
+    device = torch.device(device)
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise RuntimeError("PyTorch finds no CUDA device")
+    return torch.device("cuda", torch.cuda.current_device()) if device.index is None else device
+
+
+@contextmanager
+def memory_errors(release: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """What does not fit into a GPU's memory is a MemoryError, as on a CPU, after `release`."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        release()
+        raise MemoryError(str(error)) from error
 
 
 def _usable() -> bool:

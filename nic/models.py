@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from nic.architecture import prior_layers
 from nic.config import ModelConfig
-from nic.device import check_device
+from nic.device import check_device, memory_errors, resolve
 from nic.errors import InputError
 from nic.files import write_atomic
 from nic.inference import Networks, check_tensors, make_networks
@@ -27,6 +27,8 @@ from nic.prior import GAIN_BITS, IntegerPrior
 from nic.tables import FrequencyTables
 
 if TYPE_CHECKING:
+    import torch
+
     from kernels.device_prior import DevicePrior
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -50,13 +52,19 @@ class Model:
     """Where it codes: "cpu", in NumPy, or "cuda"."""
 
     @cached_property
+    def place(self) -> torch.device:
+        """The device, for networks and coder alike: of several GPUs, the one current at first."""
+        return resolve(self.device)
+
+    @cached_property
     def networks(self) -> Networks:
         """The float networks, for inference."""
         if self.device == "cpu":
             return make_networks(self.config, self.tensors)
         from nic.inference.on_device import DeviceNetworks
 
-        return DeviceNetworks(self.config, self.tensors, self.device)
+        with memory_errors():
+            return DeviceNetworks(self.config, self.tensors, self.place)
 
     @cached_property
     def coder(self) -> IntegerPrior | DevicePrior:
@@ -65,7 +73,8 @@ class Model:
             return self.prior
         from kernels.device_prior import DevicePrior
 
-        return DevicePrior(self.prior, self.device)
+        with memory_errors():
+            return DevicePrior(self.prior, self.place)
 
     @property
     def lockstep(self) -> int:

@@ -1,6 +1,8 @@
 """Coding on a device, in PyTorch; here on a CPU, by the way that a GPU without Triton takes too."""
 
 import ctypes
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +64,62 @@ def test_equality_is_found_and_the_lack_of_it(model, on_device, tmp_path, monkey
     other = replace(on_device, prior=replace(model.prior, gains=model.prior.gains + 999))
     files, failed, _ = equality.compare([tmp_path / "a.png"], model, other)
     assert files == 6 and "a.png at 20, made on the GPU" in failed[1]
+
+
+def test_convolutions_are_exact_and_leave_the_precision_as_it_was(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from nic.inference.on_device import _exact
+
+    def use(_):
+        with _exact():
+            before = convolutions.fp32_precision
+            time.sleep(0.002)
+            return before, convolutions.fp32_precision
+
+    convolutions = torch.backends.cudnn.conv
+    for precision in ("none", "tf32"):
+        monkeypatch.setattr(torch.backends, "fp32_precision", precision)
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(use, range(16))) == {("ieee", "ieee")}
+        assert convolutions.fp32_precision == "tf32"  # PyTorch's own default, too
+
+
+def test_networks_and_coder_are_on_one_gpu(model, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from kernels import device_prior
+    from nic.inference import on_device
+
+    def device_of(*arguments):
+        return arguments[-1]
+
+    monkeypatch.setattr(device_prior, "DevicePrior", device_of)
+    monkeypatch.setattr(on_device, "DeviceNetworks", device_of)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    on_gpu = replace(model, device="cuda")
+    assert on_gpu.coder == torch.device("cuda", 0)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    assert on_gpu.networks == torch.device("cuda", 0)
+
+
+@pytorch_only
+@pytest.mark.parametrize("part", ["networks", "coder"])
+def test_too_little_memory_of_a_gpu_is_a_memory_error(model, monkeypatch, part):
+    torch = pytest.importorskip("torch")
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    file = codec.encode(Picture(picture(30, 20)), model=model)
+    on_device = replace(model, device="cpu:0")
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    with pytest.raises(MemoryError):
+        getattr(on_device, part)
+    monkeypatch.undo()
+    name = "g_s" if part == "networks" else "hyper_sums"
+    monkeypatch.setattr(getattr(on_device, part), name, full)
+    with pytest.raises(MemoryError):
+        codec.decode(file, model=on_device)
 
 
 def test_auto_leaves_little_work_to_the_cpu(monkeypatch):

@@ -9,6 +9,9 @@ import os
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +22,13 @@ torch = pytest.importorskip("torch")
 from test_prior import latents, oracle, prior, scale_prior  # noqa: E402, F401
 
 from kernels import bench, launch, range_decoder, wavefront  # noqa: E402
+from kernels.decode_loop import DecodeLoop  # noqa: E402
 from kernels.device_prior import DevicePrior  # noqa: E402
 from kernels.lockstep import Lockstep  # noqa: E402
 from kernels.wavefront import DenseLayer, Network  # noqa: E402
 from nic.errors import FormatError  # noqa: E402
 from nic.integer import Layer  # noqa: E402
-from nic.prior import TAPS, wavefronts  # noqa: E402
+from nic.prior import TAPS, step_count, wavefronts  # noqa: E402
 from nic.symbols import SymbolReader, SymbolWriter  # noqa: E402
 from nic.tables import gaussian_tables  # noqa: E402
 
@@ -49,8 +53,17 @@ def device():
     return torch.device("cuda", 0)
 
 
+def version(module):
+    return tuple(map(int, module.__version__.split(".")[:2]))
+
+
 @compiled_only
 @needs_triton
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU, on which the tests run compiled kernels")
+@pytest.mark.skipif(
+    launch.triton is not None and version(launch.triton) < (3, 7) and version(np) >= (2, 4),
+    reason="the interpreter of Triton before 3.7 fails with NumPy 2.4 and newer",
+)
 def test_in_the_interpreter():
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
@@ -218,8 +231,8 @@ def test_range_decoder_equals_the_symbols_written(device):
     tables, skip_below = gaussian_tables()
     streams = [stream for stream, _ in coded]
     room = sum(map(len, streams))
-    reader = range_decoder.DeviceReader(lanes, room, tables, skip_below, starts, device)
-    reader.load(streams)
+    reader = range_decoder.DeviceReader(3, max(lanes), room, tables, skip_below, starts, device)
+    reader.load(streams, lanes)
     for step in range(3):
         levels, residuals = (
             np.concatenate([steps[step][k] for _, steps in coded]) for k in range(2)
@@ -247,8 +260,8 @@ def test_damage_is_found_where_the_cpu_finds_it(device):
 
     def on_device(data):
         room = len(data)
-        reader = range_decoder.DeviceReader([1], room, tables, skip_below, [0, 1], device)
-        reader.load([data])
+        reader = range_decoder.DeviceReader(1, 1, room, tables, skip_below, [0, 1], device)
+        reader.load([data], [1])
         values = reader.read(0, torch.from_numpy(levels).int().to(device))
         reader.finish()
         return values.cpu().numpy()
@@ -293,14 +306,35 @@ def test_triton_decodes_a_batch_and_then_others_like_it(prior, coded, device):  
         decode(
             device_prior, [(v, z, code._replace(stream=code.stream[:-2])) for v, z, code in coded]
         )
-    # The third time, on a GPU, in what was recorded the second time.
-    steps = [255 - q for q in STEPS]
-    grids = [latents(*size, seed=9 + k) for k, size in enumerate(SIZES)]
-    codes = [prior.encode_y(v, z, q, n) for (v, z), q, n in zip(grids, steps, LANES)]
+    # The third time, on a GPU, in what was recorded the second time: in another order as well.
+    steps, sizes, lanes = [255 - q for q in STEPS], SIZES[::-1], [2, 1, 16]
+    grids = [latents(*size, seed=9 + k) for k, size in enumerate(sizes)]
+    codes = [prior.encode_y(v, z, q, n) for (v, z), q, n in zip(grids, steps, lanes)]
     streams, z_hats = [code.stream for code in codes], [z for _, z in grids]
-    v_hats = device_prior.decode_grids(streams, z_hats, steps, SIZES, LANES)
+    v_hats = device_prior.decode_grids(streams, z_hats, steps, sizes, lanes)
     assert_decoded(v_hats, [(*grid, code) for grid, code in zip(grids, codes)])
     assert device_prior._loop.cache_info().hits == 2
+
+
+def test_threads_take_turns_in_a_loop(prior, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(range_decoder, "require", lambda device: None)
+    network = Network.of(prior, CPU)
+    loop = DecodeLoop(prior, network, ((1, 2),), lanes=1, capacity=9, device=CPU)
+    hidden = network.entropy[0].weight.shape[1]
+
+    def launch():
+        time.sleep(0.01)
+        loop.v_hat = loop.sums[:, :1].int()
+
+    def decode(number):
+        sums = torch.full((1, 2, hidden), number, dtype=torch.float64)
+        return loop.decode([b""], [1], [0], [sums])[0]
+
+    monkeypatch.setattr(loop, "_launch", launch)
+    monkeypatch.setattr(loop.reader, "finish", lambda: None)
+    with ThreadPoolExecutor(4) as pool:
+        for number, v_hat in enumerate(pool.map(decode, range(8))):
+            assert (v_hat == number).all()
 
 
 def test_pytorch_decodes_a_batch_and_the_oracle_agrees(prior, coded):  # noqa: F811
@@ -383,6 +417,24 @@ def test_hyper_sums_equal_the_cpu(prior):  # noqa: F811
     np.testing.assert_array_equal(sums, prior.hyper_sums(z_hat, 77, 7, 9))
 
 
+def test_too_little_memory_is_a_memory_error(prior, monkeypatch):  # noqa: F811
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    device_prior = DevicePrior(prior, "cpu", triton=False)
+    monkeypatch.setattr(device_prior, "hyper_sums", full)
+    v, z_hat = latents(5, 6)
+    for call in (
+        lambda: device_prior.encode_grids([v], [z_hat], [0], [1]),
+        lambda: device_prior.decode_grids([b""], [z_hat], [0], [(5, 6)], [1]),
+    ):
+        monkeypatch.setattr(device_prior, "_loop", lru_cache(lambda: None))
+        device_prior._loop()
+        with pytest.raises(MemoryError):
+            call()
+        assert device_prior._loop.cache_info().currsize == 0
+
+
 def test_coders_on_the_host_see_what_the_cpu_shows_them(prior, coded):  # noqa: F811
     """`run` with coders that give the residuals again: the order of positions included."""
     device_prior = DevicePrior(prior, "cpu", triton=False)
@@ -409,6 +461,7 @@ def test_lockstep_of_one_grid_is_its_wavefronts(size):
     steps = [cells[2].numpy() for _, cells in lockstep.steps()]
     expected = [rows * size[1] + columns for rows, columns in wavefronts(*size)]
     assert len(steps) == len(expected)
+    assert lockstep.count == step_count(*size)
     assert all(map(np.array_equal, steps, expected))
 
 
@@ -449,6 +502,22 @@ def test_gpu_runs_coders_on_the_host(prior):  # noqa: F811
 def test_bench_says_that_it_needs_a_gpu(capsys):
     assert bench.main() == 1
     assert "needs a CUDA GPU" in capsys.readouterr().out
+
+
+def test_bench_times_steps_alone(prior, monkeypatch):  # noqa: F811
+    assert bench.seconds(lambda: None, before=lambda: time.sleep(0.05)) < 0.05
+    monkeypatch.setattr(Lockstep, "grids", None)  # copies to the host are not of the loop
+    row = bench.network_row(prior, 3, 5, 2, "torch", CPU, (1e12, 1e12)).split()
+    assert row[:3] == ["3x5", "2", "torch"] and float(row[3]) > 0
+
+
+def test_bench_times_the_range_decoder_and_checks_it(prior, device, monkeypatch):  # noqa: F811
+    row = bench.decoder_row(prior, 2, 4, device, steps=2, n=1).split()
+    assert row[:2] == ["2", "4"] and float(row[2]) > 0
+    zeros = lambda reader, step, levels: torch.zeros_like(levels)  # noqa: E731
+    monkeypatch.setattr(range_decoder.DeviceReader, "read", zeros)
+    with pytest.raises(ValueError, match="other values"):
+        bench.decoder_row(prior, 2, 4, device, steps=2, n=1)
 
 
 INT32, INT64 = "*i32", "*i64"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,12 @@ from nic.training import (
 )
 from nic.training.config import TrainConfig  # noqa: E402
 from nic.training.data import CropDataset  # noqa: E402
+from nic.training.density import FactorizedDensity  # noqa: E402
 from nic.training.export import export, export_model  # noqa: E402
 from nic.training.loop import Run, launch, train  # noqa: E402
+from nic.training.model import TrainableModel  # noqa: E402
 from nic.training.muon import orthogonalize  # noqa: E402
+from nic.training.restore import _fit  # noqa: E402
 
 TINY = config.ModelConfig(
     "tiny", N=16, M=24, fine_blocks=1, coarse_blocks=1, z_channels=4, hyper_channels=8,
@@ -134,6 +138,29 @@ def test_a_weight_file_can_be_trained_on(pictures, tmp_path, monkeypatch, parts)
         likely = {low + k: f for k, f in enumerate(np.diff(x)[:-1]) if f > 650}
         for k, frequency in likely.items():
             assert np.diff(y)[k - high] == pytest.approx(frequency, rel=0.2)
+
+
+def test_densities_are_fitted_where_they_are(model, monkeypatch):
+    # "meta" refuses the CPU's tensors as a GPU does; autocast does not know it.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    z_tables = model.prior.z_tables
+    _fit(FactorizedDensity(len(z_tables.lows)).to("meta"), z_tables, steps=1)
+
+
+def test_latents_are_decoded_serially_from_what_is_decoded(monkeypatch):
+    monkeypatch.setattr("nic.training.model.fast_dtype", lambda device: torch.float32)
+    model, s = TrainableModel(TINY), torch.tensor([0.2, 0.7])
+    v, gain = 4 * torch.randn(2, TINY.M, 5, 7), 0.5 + torch.rand(2, TINY.M, 1, 1)
+    psi = torch.randn(2, TINY.psi_channels, 5, 7)
+    decoded = model.decode_serially(v, psi, gain, s)
+    with torch.no_grad():
+        features = torch.cat([psi, model.context(decoded / gain)], dim=1)
+        residuals = decoded - model.entropy_parameters(features, s)[0] * gain
+    assert (residuals - residuals.round()).abs().max() < 1e-4 < residuals.abs().max()
+    assert (decoded - v).abs().max() < 0.5 + 1e-4
+    # The indices are there already: a GPU would wait for others to come from the host.
+    monkeypatch.setattr(torch, "from_numpy", None)
+    assert torch.equal(model.decode_serially(v, psi, gain, s), decoded)
 
 
 def test_another_model_starts_from_the_transforms_of_a_weight_file(pictures, tmp_path, monkeypatch):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nic.config import LATENT_STRIDE, ModelConfig
+from nic.device import memory_errors
 from nic.inference import make_networks
 from nic.inference.networks import Networks
 from nic.regions import scaled, windows
@@ -16,10 +21,12 @@ from nic.transforms import KINDS
 class DeviceNetworks(Networks):
     """The modules of `nic.transforms` with a weight file's tensors, in float32 without TF32."""
 
-    def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray], device: str):
+    def __init__(
+        self, config: ModelConfig, tensors: dict[str, np.ndarray], device: torch.device
+    ):
         super().__init__(config, tensors)
         twin = make_networks(config, tensors)
-        self.window, self.reach, self.device = twin.window, twin.reach, torch.device(device)
+        self.window, self.reach, self.device = twin.window, twin.reach, device
         kind = KINDS[config.transforms]
         self.g_a = self._load(kind.Analysis(config), "g_a.")
         self.g_s = self._load(kind.Synthesis(config), "g_s.")
@@ -69,17 +76,23 @@ class DeviceNetworks(Networks):
         return torch.from_numpy(array).to(self.device)[None].permute(0, 3, 1, 2)
 
 
-class _exact(torch.inference_mode):
-    """Inference whose products keep all 24 bits: cuDNN's convolutions would by default take ten."""
+_precision = threading.Lock()
 
-    def __enter__(self):
-        self.flags = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        self.flags.__enter__()
-        return super().__enter__()
 
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        self.flags.__exit__(*error)
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Inference whose products keep all 24 bits: cuDNN's convolutions would by default take ten.
+
+    The precision is the process's: threads take turns, so that each finds it as the caller set it.
+    """
+    convolutions = torch.backends.cudnn.conv
+    with memory_errors(), _precision, torch.inference_mode():
+        before = convolutions.fp32_precision
+        convolutions.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            convolutions.fp32_precision = before
 
 
 def _array(grid: Tensor) -> np.ndarray:

@@ -16,8 +16,10 @@ less the context, or less the means as well.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -155,7 +157,7 @@ class TrainableModel(nn.Module):
         split = psi.shape[1]
         with torch.autocast(v.device.type, enabled=False):
             sums = F.conv2d(psi.float(), first.weight[:, :split], first.bias)
-            sums = (sums + self.entropy_parameters.quality(s)).permute(0, 2, 3, 1)
+            sums = _rows(sums + self.entropy_parameters.quality(s))
         context = self.context.taps().transpose(1, 2).flatten(1)
         matrices = [
             context,
@@ -166,24 +168,41 @@ class TrainableModel(nn.Module):
         matrices = [matrix.to(dtype) for matrix in matrices]
         biases = [self.context.above.bias, None, *(layer.bias for layer in rest)]
         biases[-1] = biases[-1][:M]
-        width = w + 4
-        taps = torch.tensor([(dy + 2) * width + dx + 2 for dy, dx in TAPS], device=v.device)
-        u_hat = v.new_zeros(B, (h + 2) * width, M, dtype=dtype)
-        v, gain = v.permute(0, 2, 3, 1), gain[:, :, 0]
+        u_hat = v.new_zeros(B, (h + 2) * (w + 4), M, dtype=dtype)
+        v, gain = _rows(v), _rows(gain)
         v_hat = torch.empty_like(v)
-        for rows, columns in wavefronts(h, w):
-            rows, columns = torch.from_numpy(rows), torch.from_numpy(columns)
-            corner = (rows * width + columns).to(v.device)
-            window = u_hat[:, corner[:, None] + taps].flatten(2)
-            x = window @ matrices[0].T + biases[0].to(dtype)
-            x = x @ matrices[1].T + sums[:, rows, columns]
+        for at, windows, centres in _wavefronts(h, w, v.device):
+            x = u_hat[:, windows].flatten(2) @ matrices[0].T + biases[0].to(dtype)
+            x = x @ matrices[1].T + sums[:, at]
             for matrix, bias in zip(matrices[2:], biases[2:]):
                 x = F.leaky_relu(x, LEAKY_SLOPE).to(dtype) @ matrix.T + bias
-            means = x.float() * gain.transpose(1, 2)
-            values = residual(v[:, rows, columns], means) + means
-            v_hat[:, rows, columns] = values
-            u_hat[:, corner + 2 * width + 2] = (values / gain.transpose(1, 2)).to(dtype)
-        return v_hat.permute(0, 3, 1, 2)
+            means = x.float() * gain
+            values = residual(v[:, at], means) + means
+            v_hat[:, at] = values
+            u_hat[:, centres] = (values / gain).to(dtype)
+        return v_hat.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+
+
+@lru_cache(8)
+def _wavefronts(h: int, w: int, device: torch.device) -> list[tuple[Tensor, ...]]:
+    """Of each wavefront, rows of arrays: its positions among h x w; and their windows, and again
+    themselves, where there are two rows more above and two columns on either side.
+
+    They stay on the device: a GPU waits for whatever the host gives it in the course of the loop.
+    """
+    width = w + 4
+    taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
+    steps = []
+    for rows, columns in wavefronts(h, w):
+        corner = rows * width + columns
+        indices = rows * w + columns, corner[:, None] + taps, corner + 2 * width + 2
+        steps.append(tuple(torch.from_numpy(index).to(device) for index in indices))
+    return steps
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h w, C)."""
+    return x.flatten(2).transpose(1, 2)
 
 
 def _rate(v: Tensor, means: Tensor, scales: Tensor) -> Tensor:

@@ -88,8 +88,9 @@ def _fit(density: FactorizedDensity, tables: FrequencyTables, steps: int = 1000)
     target = np.zeros((len(tables.lists), 2 * Z_MAX + 1))
     for row, cdf, low in zip(target, tables.lists, tables.lows):
         row[low + Z_MAX :][: len(cdf) - 2] = np.diff(cdf)[:-1] * 2.0**-PRECISION
-    target = torch.from_numpy(target).float()
-    integers = torch.arange(-Z_MAX, Z_MAX + 1.0).expand(1, len(target), 1, -1)
+    device = density.matrices[0].device
+    target = torch.from_numpy(target).float().to(device)
+    integers = torch.arange(-Z_MAX, Z_MAX + 1.0, device=device).expand(1, len(target), 1, -1)
     adam = torch.optim.Adam(density.parameters(), lr=0.02)
     for _ in range(steps):
         adam.zero_grad()
