@@ -21,9 +21,7 @@ from nic.transforms import KINDS
 class DeviceNetworks(Networks):
     """The modules of `nic.transforms` with a weight file's tensors, in float32 without TF32."""
 
-    def __init__(
-        self, config: ModelConfig, tensors: dict[str, np.ndarray], device: torch.device
-    ):
+    def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray], device: torch.device):
         super().__init__(config, tensors)
         twin = make_networks(config, tensors)
         self.window, self.reach, self.device = twin.window, twin.reach, device
