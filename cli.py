@@ -64,11 +64,11 @@ COMMANDS = {
     "eval": ("rate and quality on a folder of images", "nic.evaluation.runner"),
     "compare": ("one image beside other codecs, as a page", "nic.evaluation.compare"),
     "bench": ("time the parts of the codec", "nic.evaluation.bench"),
-    "models": ("list models, their size and cost", "nic.listing"),
+    "models": ("list models, their size and cost", "nic.commands.models"),
     "train": ("train a model", "nic.training.command"),
     "export": ("training checkpoint -> weight file", "nic.commands.export"),
-    "thumbnail": ("small PNG of a .nic file, for file managers", "nic.thumbnail"),
-    "completions": ("print a shell's completion script", "nic.completions"),
+    "thumbnail": ("small PNG of a .nic file, for file managers", "nic.commands.thumbnail"),
+    "completions": ("print a shell's completion script", "nic.commands.completions"),
 }
 """Subcommand -> (help, module that declares its arguments and runs it)."""
 

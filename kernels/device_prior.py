@@ -20,7 +20,8 @@ from kernels.range_decoder import DeviceReader
 from kernels.wavefront import DenseLayer, Network
 from nic.config import HYPER_STRIDE
 from nic.device import memory_errors, resolve
-from nic.prior import Coder, IntegerPrior, LatentCode, Progress, wavefront_at
+from nic.prior import Coder, IntegerPrior, LatentCode
+from nic.wavefront import Progress, wavefront_at
 
 MANY = 8
 """Hyperlatents of so many grids are decoded on the device: a stream is one lane, in which a symbol

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nic.prior import step_count
+from nic.wavefront import step_count
 
 CORNER, WIDTH, LATENT, QUALITY = range(4)
 """Rows of `Lockstep.cells`."""

@@ -24,10 +24,10 @@ from nic.prior import (
     LATENT_BITS,
     MEAN_BITS,
     SCALE_BITS,
-    TAPS,
     IntegerPrior,
 )
 from nic.tables import SCALES
+from nic.wavefront import TAPS
 
 MEAN_SHIFT = MEAN_BITS + GAIN_BITS - LATENT_BITS
 CONTEXT_SHIFT = LATENT_BITS + INVERSE_BITS - CONTEXT_BITS
@@ -81,9 +81,6 @@ class Network:
     @staticmethod
     def of(prior: IntegerPrior, device: torch.device) -> Network:
         first, *rest = prior.entropy
-        inner = [prior.context, *prior.entropy[:-1]]
-        if max(layer.limit for layer in inner) > ACTIVATION_MAX:
-            raise ValueError(f"a hidden layer's activations exceed {ACTIVATION_MAX}")
 
         def table(*arrays) -> Tensor:
             return torch.cat([torch.from_numpy(a).int() for a in arrays], 1).to(device)

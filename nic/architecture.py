@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from nic.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig
-from nic.prior import TAPS
+from nic.wavefront import TAPS
 
 Shape = tuple[int, ...]
 

@@ -18,10 +18,10 @@ from nic.errors import InputError
 from nic.fidelity import visible_psnr
 from nic.models import Model
 from nic.picture import Picture
-from nic.prior import Progress
 from nic.streams import TileCode
 from nic.symbols import lanes_within
 from nic.timing import timed
+from nic.wavefront import Progress
 
 __all__ = ["decode", "decode_batch", "decode_latents", "encode", "encode_batch", "quality_step"]
 

@@ -14,12 +14,13 @@ from nic.config import LATENT_STRIDE
 from nic.errors import InputError, ModelMismatch, NicError, part_of_file
 from nic.models import Model
 from nic.picture import Picture
-from nic.prior import LATENT_BITS, Progress
+from nic.prior import LATENT_BITS
 from nic.regions import Region
 from nic.stored import Stored
 from nic.streams import decode_tiles
 from nic.tiles import Tile
 from nic.timing import timed
+from nic.wavefront import Progress
 
 LOST = 128
 """Grey level of the pixels of a tile that was lost."""

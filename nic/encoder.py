@@ -18,11 +18,12 @@ from nic.effort import lmbda, stops
 from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
-from nic.prior import LATENT_BITS, LatentCode, Progress
+from nic.prior import LATENT_BITS, LatentCode
 from nic.regions import Region
 from nic.samples import pad, samples
 from nic.streams import TileCode, hyper, in_groups, tile_code
 from nic.symbols import VALUE_MAX
+from nic.wavefront import Progress
 
 if TYPE_CHECKING:
     from nic.refine import Refiner

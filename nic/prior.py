@@ -8,22 +8,16 @@ integer * 2**-bits):
     psi, phi      int16, per model            means of u        MEAN_BITS
     gains         GAIN_BITS                   v_hat, means of v LATENT_BITS
     1 / gain      INVERSE_BITS                scale index       SCALE_BITS
-
-With a 5x5 causal window, position (i, j) needs columns up to j + 2 of the two rows above and
-columns left of j in its own: all positions of equal t = j + 3 i can be decoded together.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from nic import quantizer
 from nic.config import HYPER_STRIDE, QUALITY_STEPS
@@ -31,6 +25,8 @@ from nic.grids import shuffle
 from nic.integer import ACTIVATION_MAX, Layer, rounding_shift
 from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
 from nic.tables import SCALES, FrequencyTables
+from nic.threads import one_thread
+from nic.wavefront import TAPS, Positions, Progress, lockstep
 
 CONTEXT_BITS = 9
 MEAN_BITS = 12
@@ -41,18 +37,8 @@ SCALE_BITS = 8
 HEAD_LIMIT = 2**18 - 1
 """Magnitude of the entropy parameters as the network gives them."""
 
-TAPS = [(-2, dx) for dx in range(-2, 3)] + [(-1, dx) for dx in range(-2, 3)] + [(0, -2), (0, -1)]
-"""(row, column) offsets of the causal window, in the order of the context layer's weights."""
-
-Positions = tuple[np.ndarray, np.ndarray]
-"""Rows and columns of latent positions that are coded in one step."""
-
 Coder = Callable[[Positions, np.ndarray, np.ndarray], np.ndarray]
 """(positions, means (n, M) of v in LATENT_BITS, scale levels (n, M)) -> residuals (n, M)."""
-
-
-Progress = Callable[[int, int], None]
-"""(steps done, steps in all)"""
 
 
 class SerialLoop(Protocol):
@@ -81,31 +67,6 @@ class LatentCode(NamedTuple):
     """uint8 scale levels."""
 
 
-_lock, _running = threading.Lock(), 0
-_limits: threadpool_limits | None = None
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """BLAS on one thread: the loop's products are small, and a second costs more than it gives.
-
-    The number of threads is the process's: the first loop to begin sets it, and the last to end
-    restores it.
-    """
-    global _running, _limits
-    with _lock:
-        if not _running:
-            _limits = threadpool_limits(1, "blas")
-        _running += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _running -= 1
-            if not _running:
-                _limits.restore_original_limits()
-
-
 def _check_table(name: str, table: np.ndarray, channels: int, low: int, high: int) -> None:
     """ValueError unless a table is int32 (steps, channels) within low..high - 1."""
     shape = QUALITY_STEPS, channels
@@ -117,36 +78,6 @@ def _within_values(tables: FrequencyTables) -> bool:
     """Whether tables cover no value beyond VALUE_MAX, which bounds the sums as an escape's does."""
     lows = tables.lows.astype(np.int64)
     return lows.min() >= -VALUE_MAX and (lows + tables.sizes).max() <= VALUE_MAX + 1
-
-
-def wavefront_at(h: int, w: int, t: int) -> Positions:
-    """Positions of an h x w grid with j + 3 i = t, from the top down; there may be none."""
-    rows = np.arange(max(0, -((w - 1 - t) // 3)), min(h - 1, t // 3) + 1)
-    return rows, t - 3 * rows
-
-
-def step_count(h: int, w: int) -> int:
-    """Steps of an h x w grid, those without positions included."""
-    return w + 3 * (h - 1)
-
-
-def wavefronts(h: int, w: int) -> Iterator[Positions]:
-    """Positions of an h x w grid by rising t, step by step."""
-    return lockstep([(h, w)], [0])
-
-
-def lockstep(
-    sizes: Sequence[tuple[int, int]], tops: Sequence[int], progress: Progress | None = None
-) -> Iterator[Positions]:
-    """Positions of several grids by rising t, the rows of each counted from its top."""
-    steps = max(step_count(h, w) for h, w in sizes)
-    for t in range(steps):
-        fronts = [wavefront_at(h, w, t) for h, w in sizes]
-        rows = np.concatenate([rows + top for (rows, _), top in zip(fronts, tops)])
-        if len(rows):
-            yield rows, np.concatenate([columns for _, columns in fronts])
-        if progress:
-            progress(t + 1, steps)
 
 
 @dataclass(frozen=True)
@@ -347,7 +278,7 @@ class IntegerPrior:
         width = w + 4
         u_hat = np.zeros(((h + 2) * width, M), np.int16)
         taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
-        with _one_thread():
+        with one_thread():
             for rows, columns in order:
                 corner, q = rows * width + columns, quality[rows]
                 window = u_hat[corner[:, None] + taps].reshape(len(rows), -1).astype(np.float64)

@@ -29,7 +29,6 @@ from nic.prior import (
     LATENT_BITS,
     MEAN_BITS,
     SCALE_BITS,
-    TAPS,
     IntegerPrior,
 )
 from nic.quantizer import residual
@@ -38,6 +37,7 @@ from nic.rate import gaussian_bits
 from nic.regions import Region
 from nic.tables import SCALE_MAX, SCALE_MIN, SCALES
 from nic.transforms import KINDS
+from nic.wavefront import TAPS
 
 TEMPERATURE = 0.2
 """Of the relaxed rounding. Not lowered in the course: more iterations then only go on from fewer,

@@ -12,11 +12,12 @@ from nic import regions
 from nic.config import HYPER_STRIDE
 from nic.errors import ChecksumError, FormatError, NicError, part_of_file
 from nic.models import Model
-from nic.prior import LatentCode, Progress, step_count
+from nic.prior import LatentCode
 from nic.range_coder import PRECISION
 from nic.regions import Region
 from nic.tables import SCALES, gaussian_bits, scale_levels
 from nic.tiles import Tile
+from nic.wavefront import Progress, step_count
 
 
 class TileCode(NamedTuple):

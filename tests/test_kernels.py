@@ -28,9 +28,9 @@ from kernels.lockstep import Lockstep  # noqa: E402
 from kernels.wavefront import DenseLayer, Network  # noqa: E402
 from nic.errors import FormatError  # noqa: E402
 from nic.integer import Layer  # noqa: E402
-from nic.prior import TAPS, step_count, wavefronts  # noqa: E402
 from nic.symbols import SymbolReader, SymbolWriter  # noqa: E402
 from nic.tables import gaussian_tables  # noqa: E402
+from nic.wavefront import TAPS, step_count, wavefronts  # noqa: E402
 
 CPU = torch.device("cpu")
 HAS_GPU = torch.cuda.is_available()

@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 
 from nic.config import ModelConfig  # noqa: E402
 from nic.errors import NicError  # noqa: E402
-from nic.prior import TAPS, wavefronts  # noqa: E402
 from nic.training.export import integer_prior  # noqa: E402
 from nic.training.model import TrainableModel  # noqa: E402
+from nic.wavefront import TAPS, wavefronts  # noqa: E402
 
 SMALL = ModelConfig(
     "small", N=8, M=12, z_channels=4, hyper_channels=8, psi_channels=10, phi_channels=6,

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from nic import arguments, files
+from nic import files
 from nic.batch import manifest, plan, storage
 from nic.batch.manifest import Manifest, Row
 from nic.batch.report import Report
 from nic.batch.work import Options
+from nic.commands import arguments
 from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT
 from nic.errors import InputError

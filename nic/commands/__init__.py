@@ -1,4 +1,4 @@
-"""The commands `nic encode`, `decode`, `info` and `export`.
+"""The small commands of `nic`, a module each, and what all commands share.
 
 Each imports what is heavy only when it runs, so that `nic info` and every refusal answer at once.
 """

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import nic
-from nic import arguments, container, files
+from nic import container, files
+from nic.commands import arguments
 from nic.commands.shared import (
     about,
     complain,

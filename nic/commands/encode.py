@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nic import arguments, files
+from nic import files
+from nic.commands import arguments
 from nic.commands.shared import load_model, progress_bar, say, say_report
 from nic.effort import DEFAULT_EFFORT
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nic import arguments, files
+from nic import files
+from nic.commands import arguments
 from nic.errors import InputError
 from nic.extras import require
 

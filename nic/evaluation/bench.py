@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nic import arguments
+from nic.commands import arguments
 from nic.evaluation.machine import cpu_name
 from nic.extras import require
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from nic import arguments, files, images
+from nic import files, images
+from nic.commands import arguments
 from nic.evaluation.rivals import Codec
 from nic.evaluation.trial import Trial, attempt
 

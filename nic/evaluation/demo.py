@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nic import arguments, images
+from nic import images
+from nic.commands import arguments
 from nic.errors import NicError
 from nic.evaluation.bench import PHOTO, quality_for
 from nic.evaluation.trial import Trial, attempt

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nic import arguments, images
+from nic import images
+from nic.commands import arguments
 from nic.effort import DEFAULT_EFFORT, EFFORTS
 from nic.extras import require
 from nic.fidelity import same_channels

@@ -21,12 +21,12 @@ from nic.prior import (
     INVERSE_BITS,
     MEAN_BITS,
     SCALE_BITS,
-    TAPS,
     IntegerPrior,
 )
 from nic.tables import SCALE_MIN, TAIL, FrequencyTables, gaussian_tables, scale_levels
 from nic.training.checkpoint import read_checkpoint
 from nic.training.model import EntropyParameters, TrainableModel
+from nic.wavefront import TAPS
 
 PSI_BITS = PHI_BITS = HIDDEN_BITS = 10
 """Fraction bits of int16 activations: values within +-32 in steps of 0.001."""
@@ -140,7 +140,7 @@ def _fixed_point(
 
 
 def _context_layer(model: TrainableModel) -> Layer:
-    """The causal kernels as (phi, M, 1, 12), taps in the order of prior.TAPS."""
+    """The causal kernels as (phi, M, 1, 12), taps in the order of wavefront.TAPS."""
     if model.context is None:
         shape = 0, model.config.M, 1, len(TAPS)
         return Layer(np.zeros(shape, np.int16), np.zeros(0, np.int64), shift=0, leaky=False)

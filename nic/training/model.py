@@ -26,12 +26,12 @@ from torch.nn import functional as F
 
 from nic.config import LEAKY_SLOPE, ModelConfig
 from nic.precision import fast_dtype
-from nic.prior import TAPS, wavefronts
 from nic.quantizer import residual
 from nic.rate import gaussian_bits
 from nic.training.density import FactorizedDensity
 from nic.transforms import KINDS
 from nic.transforms.anchors import Anchors
+from nic.wavefront import TAPS, wavefronts
 
 
 class Output(NamedTuple):
@@ -57,7 +57,7 @@ class CausalConv(nn.Module):
         self.left = nn.Conv2d(channels, features, (1, 2), bias=False)
 
     def taps(self) -> Tensor:
-        """(features, channels, 12) weights, in the order of prior.TAPS."""
+        """(features, channels, 12) weights, in the order of wavefront.TAPS."""
         return torch.cat([self.above.weight.flatten(2), self.left.weight.flatten(2)], dim=2)
 
     def forward(self, u: Tensor) -> Tensor:

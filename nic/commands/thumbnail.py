@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from nic import arguments, files
+from nic import files
+from nic.commands import arguments
 from nic.commands.shared import about
 
 
