@@ -1,4 +1,4 @@
-"""One step's residuals from range-coded lanes: `nic.symbols.SymbolReader` for many streams.
+"""One step's residuals from range-coded lanes: `SymbolReader.read_coded` for many streams.
 
 Each lane of each grid is a range decoder of its own (`nic.range_coder`), in a vector of lanes that
 one program of the GPU decodes together. Damaged streams are noted, and reported at the end: until
@@ -15,19 +15,13 @@ from torch import Tensor
 
 from kernels.launch import check, constexpr, jit, require, tl
 from nic.errors import FormatError
-from nic.range_coder import PRECISION, check_end
-from nic.symbols import VALUE_MAX, SymbolReader, split_lanes
+from nic.range_coder import AHEAD, DAMAGED, EARLY, MIN_RANGE, PRECISION, check_end
+from nic.symbols import TOO_LARGE, VALUE_MAX, split_lanes
 from nic.tables import FrequencyTables
 
-AHEAD = 4
-"""Bytes a decoder holds in `code`, and zeros that may be read after the end of a stream."""
-
-DAMAGED, EARLY, TOO_LARGE = 1, 2, 4
-MESSAGES = {
-    DAMAGED: "coded symbols are damaged",
-    EARLY: "coded symbols end early",
-    TOO_LARGE: f"a decoded value is beyond +-{VALUE_MAX}",
-}
+_DAMAGED_BIT, _EARLY_BIT, _TOO_LARGE_BIT = 1, 2, 4
+MESSAGES = {_DAMAGED_BIT: DAMAGED, _EARLY_BIT: EARLY, _TOO_LARGE_BIT: TOO_LARGE}
+"""What a FormatError says of each error bit."""
 
 # A symbol is a search in its table (12 dependent reads for the longest, 2217 entries) and about 20
 # integer operations; all tables are 77 kB, which the first cache level holds. Nothing is parallel
@@ -35,20 +29,9 @@ MESSAGES = {
 # symbols waits for milliseconds; with 128 lanes it is 14 rounds. Streams beside each other cost
 # nothing more, up to the number of multiprocessors.
 
-
-def read_reference(
-    reader: SymbolReader, tables: FrequencyTables, levels: np.ndarray, skip_below: int
-) -> np.ndarray:
-    """Residuals of one grid's part of a step: levels (n, M) -> (n, M) int64, zero where skipped."""
-    residuals = np.zeros(levels.shape, np.int64)
-    coded = levels >= skip_below
-    residuals[coded] = reader.read(tables, levels[coded])
-    return residuals
-
-
 _PRECISION, _VALUE_MAX = constexpr(PRECISION), constexpr(VALUE_MAX)
-_AHEAD, _MIN_RANGE = constexpr(AHEAD), constexpr(2**24)
-_DAMAGED, _EARLY, _TOO_LARGE = map(constexpr, (DAMAGED, EARLY, TOO_LARGE))
+_AHEAD, _MIN_RANGE = constexpr(AHEAD), constexpr(MIN_RANGE)
+_DAMAGED, _EARLY, _TOO_LARGE = map(constexpr, MESSAGES)
 
 
 @jit()

@@ -214,10 +214,7 @@ class IntegerPrior:
         def code(
             reader: SymbolReader, at: Positions, means: np.ndarray, levels: np.ndarray
         ) -> np.ndarray:
-            residuals = np.zeros(levels.shape, np.int64)
-            coded = levels >= self.skip_below
-            residuals[coded] = reader.read(self.residual_tables, levels[coded])
-            return residuals
+            return reader.read_coded(self.residual_tables, levels, self.skip_below)
 
         loop = loop or self
         sums = [loop.hyper_sums(z, q, h, w) for z, q, (h, w) in zip(z_hats, steps, sizes)]

@@ -27,8 +27,14 @@ from nic.errors import FormatError
 PRECISION = 16
 """Bits of frequencies: those of each table sum to 2**PRECISION."""
 
-_MIN_RANGE = 2**24
-_AHEAD = 4
+MIN_RANGE = 2**24
+"""Of `range`, between symbols."""
+
+AHEAD = 4
+"""Bytes that a decoder holds in `code`, and zeros that it may read after the end of a stream."""
+
+DAMAGED, EARLY = "coded symbols are damaged", "coded symbols end early"
+"""What a FormatError says of a stream."""
 
 
 class RangeEncoder:
@@ -55,7 +61,7 @@ class RangeEncoder:
             r = range_ >> PRECISION
             low += r * start
             range_ = r * (cdf[symbol + 1] - start)
-            while range_ < _MIN_RANGE:
+            while range_ < MIN_RANGE:
                 append(low >> 24)
                 low = (low & 0xFFFFFF) << 8
                 range_ <<= 8
@@ -81,9 +87,9 @@ class RangeDecoder:
     """Bytes to symbols: the calls that made the stream, in the same order, then `finish`."""
 
     def __init__(self, data: bytes):
-        self._data = data + bytes(_AHEAD)
-        self._code, self._range = int.from_bytes(self._data[:_AHEAD], "big"), 2**32 - 1
-        self._position = _AHEAD
+        self._data = data + bytes(AHEAD)
+        self._code, self._range = int.from_bytes(self._data[:AHEAD], "big"), 2**32 - 1
+        self._position = AHEAD
 
     def decode(self, cdfs: Sequence[Sequence[int]], indices: Sequence[int]) -> list[int]:
         """The next symbols; tables as in `RangeEncoder.encode`. Raises FormatError."""
@@ -100,15 +106,15 @@ class RangeDecoder:
                 range_ = r * (cdf[end] - start)
                 code -= r * start
                 append(end - 1)
-                while range_ < _MIN_RANGE:
+                while range_ < MIN_RANGE:
                     code = code << 8 | data[position]
                     position += 1
                     range_ <<= 8
         except IndexError:
             if code >= r << PRECISION:
-                raise FormatError("coded symbols are damaged") from None
-            if range_ < _MIN_RANGE:
-                raise FormatError("coded symbols end early") from None
+                raise FormatError(DAMAGED) from None
+            if range_ < MIN_RANGE:
+                raise FormatError(EARLY) from None
             raise
         self._code, self._range, self._position = code, range_, position
         return symbols
@@ -119,7 +125,7 @@ class RangeDecoder:
 
     def finish(self) -> None:
         """Raises FormatError unless the stream is the one `RangeEncoder` makes of these symbols."""
-        stream, shifts = self._data[:-_AHEAD], self._position - _AHEAD
+        stream, shifts = self._data[:-AHEAD], self._position - AHEAD
         check_end(stream, shifts, self._code, self._range)
 
 
@@ -133,7 +139,7 @@ def check_end(stream: bytes, shifts: int, code: int, range_: int) -> None:
     # One byte more is right where a shorter value, or a smaller one as long, would have missed the
     # interval.
     low = (stream[-1] << 24) - code
-    if len(stream) != shifts + 1 or not 0 < low <= 2**32 - range_ or code >= _MIN_RANGE:
+    if len(stream) != shifts + 1 or not 0 < low <= 2**32 - range_ or code >= MIN_RANGE:
         raise FormatError("bytes after the coded symbols")
 
 

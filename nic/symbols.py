@@ -18,6 +18,8 @@ from nic.tables import FrequencyTables
 VALUE_MAX = 32767
 """Largest magnitude of a coded value."""
 
+TOO_LARGE = f"a decoded value is beyond +-{VALUE_MAX}"
+"""What a FormatError says of another."""
 
 LANE_BYTES = 4
 """What a lane adds to a stream, in bytes: its length and the coder's last ones; 1 to 4 measured."""
@@ -76,8 +78,18 @@ class SymbolReader:
             symbols[k] = symbol
         values = symbols + tables.lows[indices]
         if escaped and np.abs(values).max() > VALUE_MAX:
-            raise FormatError(f"a decoded value is beyond +-{VALUE_MAX}")
+            raise FormatError(TOO_LARGE)
         return values
+
+    def read_coded(
+        self, tables: FrequencyTables, levels: np.ndarray, skip_below: int
+    ) -> np.ndarray:
+        """Residuals of one step by their scale levels, of any shape: int64, and zero where the
+        level is below `skip_below` and nothing was coded."""
+        residuals = np.zeros(levels.shape, np.int64)
+        coded = levels >= skip_below
+        residuals[coded] = self.read(tables, levels[coded])
+        return residuals
 
     def finish(self) -> None:
         """FormatError unless every lane was used up exactly."""

@@ -254,7 +254,7 @@ def test_damage_is_found_where_the_cpu_finds_it(device):
 
     def on_cpu(data):
         reader = SymbolReader(data)
-        values = range_decoder.read_reference(reader, tables, levels, skip_below)
+        values = reader.read_coded(tables, levels, skip_below)
         reader.finish()
         return values
 
