@@ -36,7 +36,7 @@ from nic.range_coder import PRECISION
 from nic.rate import gaussian_bits
 from nic.regions import Region
 from nic.tables import SCALE_MAX, SCALE_MIN, SCALES
-from nic.transforms import KINDS
+from nic.transforms import KINDS, load, to_array, to_grid
 from nic.wavefront import TAPS
 
 TEMPERATURE = 0.2
@@ -59,15 +59,7 @@ class Refiner:
         self.prior, self.relaxed = prior, RelaxedPrior(prior, step)
         self.gain = _channels(prior.gains[step] * 2.0**-GAIN_BITS)
         self.std = torch.from_numpy(model.tensors["std"].astype(np.float32))
-        self.g_s = KINDS[config.transforms].Synthesis(config).requires_grad_(False)
-        self.g_s.load_state_dict(
-            {
-                name.removeprefix("g_s."): torch.from_numpy(array.astype(np.float32))
-                for name, array in model.tensors.items()
-                if name.startswith("g_s.")
-            }
-        )
-        self.g_s.to(memory_format=torch.channels_last)
+        self.g_s = load(KINDS[config.transforms].Synthesis(config), "g_s", model.tensors)
 
     def refine(
         self,
@@ -86,12 +78,12 @@ class Refiner:
         the tile within v; v_hat: what the tile is coded as, int32 in LATENT_BITS; z: the tile's
         hyperlatents, where to begin; `count` is called with the iterations done.
         """
-        x, around = _grid(_samples(pixels)), _grid(v)
-        v, z = around[:, :, *core].clone().requires_grad_(), _grid(z).clone().requires_grad_()
+        x, around = to_grid(_samples(pixels)), to_grid(v)
+        v, z = around[:, :, *core].clone().requires_grad_(), to_grid(z).clone().requires_grad_()
         generator = torch.Generator().manual_seed(0)
         adam = torch.optim.Adam([{"params": [v]}, {"params": [z]}], betas=(0.9, 0.99))
         with torch.no_grad():
-            means, levels = self.relaxed(_grid(v_hat * 2.0**-LATENT_BITS), residual(z, 0.0))
+            means, levels = self.relaxed(to_grid(v_hat * 2.0**-LATENT_BITS), residual(z, 0.0))
         for i in range(1, stops[-1] + 1):
             z_hat = _round(z, generator)
             r = _round(v - means, generator)
@@ -111,7 +103,7 @@ class Refiner:
             means, levels = means.detach(), levels.detach()
             count(i)
             if i in stops:
-                yield _array(v), _array(z)
+                yield to_array(v).copy(), to_array(z).copy()
 
     def _coded(self, levels: Tensor) -> Tensor:
         """Where residuals are coded, and not skipped."""
@@ -222,13 +214,3 @@ def _samples(pixels: np.ndarray) -> np.ndarray:
 
 def _channels(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1)
-
-
-def _array(grid: Tensor) -> np.ndarray:
-    """The inverse of `_grid`, as a copy."""
-    return grid.detach()[0].permute(1, 2, 0).numpy().copy()
-
-
-def _grid(array: np.ndarray) -> Tensor:
-    """(h, w, C) -> (1, C, h, w), channels last."""
-    return torch.from_numpy(np.asarray(array, np.float32))[None].permute(0, 3, 1, 2)

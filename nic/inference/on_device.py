@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nic.config import LATENT_STRIDE, ModelConfig
 from nic.device import memory_errors
 from nic.inference import make_networks
 from nic.inference.networks import Networks
 from nic.regions import scaled, windows
-from nic.transforms import KINDS
+from nic.transforms import KINDS, load, to_array, to_grid
 
 
 class DeviceNetworks(Networks):
@@ -26,23 +26,18 @@ class DeviceNetworks(Networks):
         twin = make_networks(config, tensors)
         self.window, self.reach, self.device = twin.window, twin.reach, device
         kind = KINDS[config.transforms]
-        self.g_a = self._load(kind.Analysis(config), "g_a.")
-        self.g_s = self._load(kind.Synthesis(config), "g_s.")
-        self.h_a = self._load(kind.HyperAnalysis(config), "h_a.")
+        self.g_a = load(kind.Analysis(config), "g_a", tensors).to(device)
+        self.g_s = load(kind.Synthesis(config), "g_s", tensors).to(device)
+        self.h_a = load(kind.HyperAnalysis(config), "h_a", tensors).to(device)
         self.scales = torch.from_numpy(self.std).to(self.device).view(1, -1, 1, 1)
-
-    def _load(self, module: nn.Module, prefix: str) -> nn.Module:
-        own = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in own.items()})
-        return module.to(self.device, memory_format=torch.channels_last).eval()
 
     def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
         with _exact():
-            return _array(self.g_a(self._grid(x), self._quality(s)) / self.scales)
+            return to_array(self.g_a(self._grid(x), self._quality(s)) / self.scales)
 
     def synthesise_window(self, u_hat: np.ndarray, s: float) -> np.ndarray:
         with _exact():
-            return _array(self._synthesised(u_hat, s))
+            return to_array(self._synthesised(u_hat, s))
 
     def render(self, u_hat: np.ndarray, s: float, gray: bool) -> np.ndarray:
         """As in `Networks`; rounded on the device, from which bytes come four times as fast."""
@@ -63,15 +58,13 @@ class DeviceNetworks(Networks):
 
     def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
         with _exact():
-            return _array(self.h_a(self._grid(u), self._quality(s)))
+            return to_array(self.h_a(self._grid(u), self._quality(s)))
 
     def _quality(self, s: float) -> Tensor:
         return torch.tensor([s], dtype=torch.float32, device=self.device)
 
     def _grid(self, array: np.ndarray) -> Tensor:
-        """(h, w, C) -> (1, C, h, w), channels last."""
-        array = np.ascontiguousarray(array, np.float32)
-        return torch.from_numpy(array).to(self.device)[None].permute(0, 3, 1, 2)
+        return to_grid(array).to(self.device)
 
 
 _precision = threading.Lock()
@@ -91,8 +84,3 @@ def _exact() -> Iterator[None]:
             yield
         finally:
             convolutions.fp32_precision = before
-
-
-def _array(grid: Tensor) -> np.ndarray:
-    """(1, C, h, w) -> (h, w, C)."""
-    return grid[0].permute(1, 2, 0).float().cpu().numpy()
