@@ -26,7 +26,7 @@ from vectors.make import NIC_1
 
 import cli
 import nic
-from nic import container, files, models
+from nic import container, models
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,25 +78,6 @@ def test_default_names_stand_beside_the_input(folder, photo):
     os.remove("sub/photo.png")
     assert cli.main(["decode", "sub/photo.nic"]) == 0
     assert np.array_equal(read("sub/photo.png"), photo)
-
-
-@pytest.mark.parametrize(
-    "name, extension, expected",
-    [
-        ("photo.png", ".nic", "photo.nic"),
-        ("a.b.JPG", ".nic", "a.b.nic"),
-        ("noextension", ".nic", "noextension.nic"),
-        (".hidden", ".nic", ".hidden.nic"),
-        ("a/b.c/photo", ".nic", "a/b.c/photo.nic"),
-        ("photo.nic", ".png", "photo.png"),
-        ("photo.NIC", ".png", "photo.png"),
-        ("scan.2024", ".png", "scan.2024.png"),
-        ("-", ".nic", "-"),
-        (".", ".nic", "..nic"),
-    ],
-)
-def test_default_output(name, extension, expected):
-    assert files.default_output(name, extension) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from image_files import METADATA, profile, stored
 from PIL import ExifTags, Image
-from test_images import METADATA, profile, stored
 
 from nic import images
 

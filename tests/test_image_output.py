@@ -8,8 +8,8 @@ import warnings
 
 import numpy as np
 import pytest
+from image_files import METADATA, RAMP, block, load, profile
 from PIL import ExifTags, Image
-from test_images import RAMP, block, profile
 
 from nic import images
 from nic.errors import InputError
@@ -180,3 +180,112 @@ def test_every_format_that_is_not_refused_holds_every_picture(photo, gray, alpha
             continue
         if format not in ("ICNS", "SPIDER"):
             assert images.to_bytes(picture, format)
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp", "ppm", "jp2", "qoi"])
+@pytest.mark.parametrize("gray", [False, True])
+def test_saved_pixels_come_back(photo, tmp_path, extension, gray):
+    pixels = photo[:, :, 0].copy() if gray else photo
+    data = images.to_bytes(Picture(pixels), images.format_for(extension))
+    (tmp_path / f"a.{extension}").write_bytes(data)
+    back = load(tmp_path / f"a.{extension}")[0]
+    assert np.array_equal(back if back.ndim == pixels.ndim else back[:, :, 0], pixels)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "webp", "jp2", "tga"])
+@pytest.mark.parametrize("gray", [False, True])
+def test_saved_alpha_comes_back(photo, extension, gray):
+    pixels = photo[:, :, 0].copy() if gray else photo
+    picture = Picture(pixels, photo[:, :, 1] // 2 * 2)
+    data = images.to_bytes(picture, images.format_for(extension))
+    back = images.load(io.BytesIO(data))[0]
+    assert np.array_equal(back.alpha, picture.alpha)
+    assert np.array_equal(back.pixels if back.gray == gray else back.pixels[:, :, 0], pixels)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_metadata_is_written(photo, format):
+    picture = Picture(photo, None, METADATA["icc_profile"], block(1), METADATA["xmp"])
+    back = Image.open(io.BytesIO(images.to_bytes(picture, format)))
+    assert back.info["icc_profile"] == picture.icc and back.info["xmp"] == picture.xmp
+    if format in ("JPEG", "PNG", "WEBP"):
+        exif = back.info["exif"].removeprefix(b"Exif\0\0")
+        assert exif == picture.exif.removeprefix(b"Exif\0\0")
+    assert back.getexif()[0x0110] == "camera"
+    assert back.getexif().get_ifd(0x8769)[0x829A] == 0.5
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_orientation_survives_for_viewers(photo, format):
+    data = images.to_bytes(Picture(photo, exif=block(6).removeprefix(b"Exif\0\0")), format)
+    assert load(io.BytesIO(data))[0].shape == (56, 40, 3)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.filterwarnings("ignore:unreadable EXIF dropped")
+def test_exif_that_cannot_be_written_does_not_stop_the_picture(photo, format):
+    # A pointer to GPS data, whose version is a text: Pillow reads it, and trips writing it.
+    gps = struct.pack(">HHHI4sI", 1, 0, 2, 3, b"abc", 0)
+    exif = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x8825, 4, 1, 26, 0) + gps
+    data = images.to_bytes(Picture(photo, exif=exif), format)
+    assert Image.open(io.BytesIO(data)).size == (56, 40)
+
+
+def test_formats_without_metadata_get_the_picture_as_seen(photo):
+    with pytest.warns(UserWarning, match="BMP holds no metadata, dropped: exif"):
+        data = images.to_bytes(Picture(photo, exif=block(6)), "BMP")
+    turned = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.array_equal(turned, np.rot90(photo, 3))
+
+
+def test_formats_without_alpha_get_white(photo):
+    with pytest.warns(UserWarning, match="PPM holds no transparency"):
+        data = images.to_bytes(Picture(photo, np.zeros((40, 56), np.uint8)), "PPM")
+    assert np.asarray(Image.open(io.BytesIO(data))).min() == 255
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP"])
+@pytest.mark.filterwarnings("ignore")
+def test_broken_metadata_never_stops_a_picture(photo, format):
+    picture = Picture(photo, None, b"no profile", b"no EXIF", b"\xff no XMP")
+    back = Image.open(io.BytesIO(images.to_bytes(picture, format)))
+    assert back.size == (56, 40)
+
+
+def test_jpeg_is_saved_at_high_quality(photo):
+    decoded = np.asarray(Image.open(io.BytesIO(images.to_bytes(Picture(photo), "JPEG"))))
+    assert np.abs(decoded.astype(int) - photo).mean() < 3  # 3.4 at Pillow's default
+
+
+def test_formats_by_name():
+    names = ["a.PNG", "png", "jpg", "jpeg", "a.b.tif", "JPEG2000", "/x/é.webp"]
+    found = [images.format_for(name) for name in names]
+    assert found == ["PNG", "PNG", "JPEG", "JPEG", "TIFF", "JPEG2000", "WEBP"]
+    for name in ("a", "a.", "a.nic", "a.xyz", "a.psd"):
+        with pytest.raises(InputError):
+            images.format_for(name)
+
+
+@pytest.mark.parametrize("name", ["noextension", "/x/fo.d/bar", "/x/png", "", "xyz"])
+def test_names_without_extension_are_called_so(name):
+    with pytest.raises(InputError, match="no extension, nor a format"):
+        images.format_for(name)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "fo.d/b.xyz", "a.b.XYZ"])
+def test_extensions_that_are_unknown_are_named(name):
+    with pytest.raises(InputError, match=r"of type '\.xyz'"):
+        images.format_for(name)
+
+
+@pytest.mark.parametrize("extension", ["blp", "h5", "msp", "palm", "wmf", "xbm"])
+def test_formats_that_hold_no_photographs_are_refused(extension):
+    with pytest.raises(InputError, match="no photographs"):
+        images.format_for(f"a.{extension}")
+
+
+def test_formats_that_cannot_hold_the_image(photo):
+    with pytest.raises(InputError, match="as XBM"):
+        images.to_bytes(Picture(photo), "XBM")
+    with pytest.raises(InputError, match="as WEBP"):
+        images.to_bytes(Picture(np.zeros((1, 20000, 3), np.uint8)), "WEBP")

@@ -1,11 +1,8 @@
-"""Images in and out: every mode, what is said to be lost, and files written whole or not at all."""
+"""Image files read: every mode, and what is said to be lost."""
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import stat
 import struct
 import warnings
 from zlib import compress, crc32
@@ -14,45 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from image_files import METADATA, RAMP, block, load, profile, read, stored
+from PIL import Image, PngImagePlugin
 
 from nic import images
-from nic.errors import InputError, LimitExceeded, NicError, OutputError
-from nic.files import write_atomic
-from nic.picture import Picture
-
-RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
-
-
-def stored(image: Image.Image, format: str, **options) -> io.BytesIO:
-    """The image as a file in memory."""
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    file.seek(0)
-    return file
-
-
-def load(source) -> tuple[np.ndarray, list[str]]:
-    """The pixels as a viewer without colour management shows them, and the notes."""
-    picture, notes = images.load(source, strip=True)
-    return picture.pixels, notes
-
-
-def read(image: Image.Image) -> tuple[np.ndarray, list[str]]:
-    picture, notes = images.from_pil(image, strip=True)
-    return picture.pixels, notes
-
-
-def profile(red_x: float = 0.64) -> bytes:
-    """An RGB profile like sRGB's, its red primary moved: not sRGB unless `red_x` is 0.64."""
-    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    count = int.from_bytes(data[128:132], "big")
-    for entry in range(132, 132 + 12 * count, 12):
-        if data[entry : entry + 4] == b"rXYZ":
-            at = int.from_bytes(data[entry + 4 : entry + 8], "big") + 8
-            value = int.from_bytes(data[at : at + 4], "big")
-            data[at : at + 4] = int(value * red_x / 0.64).to_bytes(4, "big")
-    return bytes(data)
+from nic.errors import InputError, LimitExceeded, NicError
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "TGA", "QOI"])
@@ -325,22 +288,6 @@ def test_senseless_orientation_is_ignored(photo, orientation):
     assert np.array_equal(load(stored(Image.fromarray(photo), "PNG", exif=exif))[0], photo)
 
 
-def block(orientation: int = 6) -> bytes:
-    """EXIF as Pillow writes it."""
-    exif = Image.Exif()
-    exif[0x0110] = "camera"
-    exif[0x0112] = orientation
-    exif.get_ifd(0x8769)[0x829A] = 0.5
-    return exif.tobytes()
-
-
-METADATA = {
-    "icc_profile": profile(0.55),
-    "exif": block(),
-    "xmp": b"<x:xmpmeta>\xc3\xa9</x:xmpmeta>",
-}
-
-
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_metadata_is_kept_as_it_is(photo, format):
     options = METADATA | ({"lossless": True} if format == "WEBP" else {})
@@ -518,189 +465,3 @@ class Unseekable(io.BytesIO):
 def test_pipes_can_be_read(photo):
     file = Unseekable(stored(Image.fromarray(photo), "PNG").getvalue())
     assert np.array_equal(load(file)[0], photo)
-
-
-@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp", "ppm", "jp2", "qoi"])
-@pytest.mark.parametrize("gray", [False, True])
-def test_saved_pixels_come_back(photo, tmp_path, extension, gray):
-    pixels = photo[:, :, 0].copy() if gray else photo
-    data = images.to_bytes(Picture(pixels), images.format_for(extension))
-    (tmp_path / f"a.{extension}").write_bytes(data)
-    back = load(tmp_path / f"a.{extension}")[0]
-    assert np.array_equal(back if back.ndim == pixels.ndim else back[:, :, 0], pixels)
-
-
-@pytest.mark.parametrize("extension", ["png", "tif", "webp", "jp2", "tga"])
-@pytest.mark.parametrize("gray", [False, True])
-def test_saved_alpha_comes_back(photo, extension, gray):
-    pixels = photo[:, :, 0].copy() if gray else photo
-    picture = Picture(pixels, photo[:, :, 1] // 2 * 2)
-    data = images.to_bytes(picture, images.format_for(extension))
-    back = images.load(io.BytesIO(data))[0]
-    assert np.array_equal(back.alpha, picture.alpha)
-    assert np.array_equal(back.pixels if back.gray == gray else back.pixels[:, :, 0], pixels)
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_metadata_is_written(photo, format):
-    picture = Picture(photo, None, METADATA["icc_profile"], block(1), METADATA["xmp"])
-    back = Image.open(io.BytesIO(images.to_bytes(picture, format)))
-    assert back.info["icc_profile"] == picture.icc and back.info["xmp"] == picture.xmp
-    if format in ("JPEG", "PNG", "WEBP"):
-        exif = back.info["exif"].removeprefix(b"Exif\0\0")
-        assert exif == picture.exif.removeprefix(b"Exif\0\0")
-    assert back.getexif()[0x0110] == "camera"
-    assert back.getexif().get_ifd(0x8769)[0x829A] == 0.5
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_orientation_survives_for_viewers(photo, format):
-    data = images.to_bytes(Picture(photo, exif=block(6).removeprefix(b"Exif\0\0")), format)
-    assert load(io.BytesIO(data))[0].shape == (56, 40, 3)
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-@pytest.mark.filterwarnings("ignore:unreadable EXIF dropped")
-def test_exif_that_cannot_be_written_does_not_stop_the_picture(photo, format):
-    # A pointer to GPS data, whose version is a text: Pillow reads it, and trips writing it.
-    gps = struct.pack(">HHHI4sI", 1, 0, 2, 3, b"abc", 0)
-    exif = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x8825, 4, 1, 26, 0) + gps
-    data = images.to_bytes(Picture(photo, exif=exif), format)
-    assert Image.open(io.BytesIO(data)).size == (56, 40)
-
-
-def test_formats_without_metadata_get_the_picture_as_seen(photo):
-    with pytest.warns(UserWarning, match="BMP holds no metadata, dropped: exif"):
-        data = images.to_bytes(Picture(photo, exif=block(6)), "BMP")
-    turned = np.asarray(Image.open(io.BytesIO(data)))
-    assert np.array_equal(turned, np.rot90(photo, 3))
-
-
-def test_formats_without_alpha_get_white(photo):
-    with pytest.warns(UserWarning, match="PPM holds no transparency"):
-        data = images.to_bytes(Picture(photo, np.zeros((40, 56), np.uint8)), "PPM")
-    assert np.asarray(Image.open(io.BytesIO(data))).min() == 255
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP"])
-@pytest.mark.filterwarnings("ignore")
-def test_broken_metadata_never_stops_a_picture(photo, format):
-    picture = Picture(photo, None, b"no profile", b"no EXIF", b"\xff no XMP")
-    back = Image.open(io.BytesIO(images.to_bytes(picture, format)))
-    assert back.size == (56, 40)
-
-
-def test_jpeg_is_saved_at_high_quality(photo):
-    decoded = np.asarray(Image.open(io.BytesIO(images.to_bytes(Picture(photo), "JPEG"))))
-    assert np.abs(decoded.astype(int) - photo).mean() < 3  # 3.4 at Pillow's default
-
-
-def test_formats_by_name():
-    names = ["a.PNG", "png", "jpg", "jpeg", "a.b.tif", "JPEG2000", "/x/é.webp"]
-    found = [images.format_for(name) for name in names]
-    assert found == ["PNG", "PNG", "JPEG", "JPEG", "TIFF", "JPEG2000", "WEBP"]
-    for name in ("a", "a.", "a.nic", "a.xyz", "a.psd"):
-        with pytest.raises(InputError):
-            images.format_for(name)
-
-
-@pytest.mark.parametrize("name", ["noextension", "/x/fo.d/bar", "/x/png", "", "xyz"])
-def test_names_without_extension_are_called_so(name):
-    with pytest.raises(InputError, match="no extension, nor a format"):
-        images.format_for(name)
-
-
-@pytest.mark.parametrize("name", ["a.xyz", "fo.d/b.xyz", "a.b.XYZ"])
-def test_extensions_that_are_unknown_are_named(name):
-    with pytest.raises(InputError, match=r"of type '\.xyz'"):
-        images.format_for(name)
-
-
-@pytest.mark.parametrize("extension", ["blp", "h5", "msp", "palm", "wmf", "xbm"])
-def test_formats_that_hold_no_photographs_are_refused(extension):
-    with pytest.raises(InputError, match="no photographs"):
-        images.format_for(f"a.{extension}")
-
-
-def test_formats_that_cannot_hold_the_image(photo):
-    with pytest.raises(InputError, match="as XBM"):
-        images.to_bytes(Picture(photo), "XBM")
-    with pytest.raises(InputError, match="as WEBP"):
-        images.to_bytes(Picture(np.zeros((1, 20000, 3), np.uint8)), "WEBP")
-
-
-def test_existing_files_are_kept_unless_asked_otherwise(tmp_path):
-    path = tmp_path / "a"
-    write_atomic(path, b"first")
-    with pytest.raises(OutputError, match="exists"):
-        write_atomic(path, b"second")
-    assert path.read_bytes() == b"first"
-    write_atomic(path, b"second", overwrite=True)
-    assert path.read_bytes() == b"second" and os.listdir(tmp_path) == ["a"]
-
-
-def test_permissions_follow_the_umask_or_the_file_replaced(tmp_path):
-    path = tmp_path / "a"
-    before = os.umask(0o027)
-    try:
-        write_atomic(path, b"x")
-        assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        path.chmod(0o600)
-        write_atomic(path, b"y", overwrite=True)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    finally:
-        os.umask(before)
-
-
-def test_links_are_followed(tmp_path):
-    (tmp_path / "folder").mkdir()
-    link, target = tmp_path / "link", tmp_path / "folder" / "target"
-    link.symlink_to("folder/target")
-    write_atomic(link, b"new")
-    assert link.is_symlink() and target.read_bytes() == b"new"
-    with pytest.raises(OutputError, match="exists"):
-        write_atomic(link, b"newer")
-    write_atomic(link, b"newer", overwrite=True)
-    assert link.is_symlink() and target.read_bytes() == b"newer"
-
-
-def test_impossible_targets(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    for name in ("", "no/a", "file/a", "x" * 300):
-        target = tmp_path / name
-        with pytest.raises(OutputError) as caught:
-            write_atomic(target, b"x", overwrite=True)
-        assert "\n" not in str(caught.value)
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_devices_are_written_directly():
-    write_atomic("/dev/null", b"x")
-    assert not os.path.isfile("/dev/null")
-    with pytest.raises(OutputError, match="[Nn]o space"):
-        write_atomic("/dev/full", b"x")
-
-
-def test_read_only_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        if os.access(tmp_path, os.W_OK):
-            pytest.skip("this user may write anywhere")
-        with pytest.raises(OutputError, match="[Pp]ermission"):
-            write_atomic(tmp_path / "a", b"x")
-    finally:
-        tmp_path.chmod(0o700)
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, error):
-    path = tmp_path / "a"
-    path.write_bytes(b"old")
-
-    def fail(_):
-        raise error
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
-        write_atomic(path, b"new", overwrite=True)
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
