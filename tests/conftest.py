@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports NumPy or PyTorch
 
@@ -65,3 +67,49 @@ def source(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     return tmp_path / "in"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, photo) -> Path:
+    """The working folder of a test: holds photo.png; the codec is the stand-in."""
+    import lossless_codec
+    from PIL import Image
+
+    import nic
+
+    monkeypatch.setitem(sys.modules, "nic.codec", lossless_codec)
+    monkeypatch.setattr(nic, "codec", lossless_codec, raising=False)
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo).save("photo.png")
+    return tmp_path
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must fail: returns its exit code and the one line it prints."""
+    import cli
+
+    def run(*argv: str) -> tuple[int, str]:
+        code = cli.main(list(argv))
+        out, err = capsys.readouterr()
+        assert code != 0 and out == ""
+        assert err.startswith("nic: ") and err.count("\n") == 1 and "Traceback" not in err
+        return code, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def prior():
+    """A small prior of random weights."""
+    from small_priors import SMALL, lively_prior
+
+    return lively_prior(SMALL)
+
+
+@pytest.fixture(scope="session")
+def scale_prior():
+    """The same without a context and without means."""
+    from small_priors import SMALL, lively_prior
+
+    return lively_prior(dataclasses.replace(SMALL, phi_channels=0, means=False))

@@ -22,50 +22,16 @@ import lossless_codec
 import numpy as np
 import pytest
 from PIL import Image
+from processes import ROOT, start
 from vectors.make import NIC_1
 
 import cli
 import nic
 from nic import container, models
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch, photo) -> Path:
-    """The working folder of a test: holds photo.png; the codec is the stand-in."""
-    monkeypatch.setitem(sys.modules, "nic.codec", lossless_codec)
-    monkeypatch.setattr(nic, "codec", lossless_codec, raising=False)
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(photo).save("photo.png")
-    return tmp_path
-
-
-@pytest.fixture
-def refused(capsys):
-    """Runs a command that must fail: returns its exit code and the one line it prints."""
-
-    def run(*argv: str) -> tuple[int, str]:
-        code = cli.main(list(argv))
-        out, err = capsys.readouterr()
-        assert code != 0 and out == ""
-        assert err.startswith("nic: ") and err.count("\n") == 1 and "Traceback" not in err
-        return code, err
-
-    return run
-
 
 def read(path: str) -> np.ndarray:
     return np.asarray(Image.open(path))
-
-
-def start(*argv: str, script: str = "tests/lossless_codec.py", **options) -> subprocess.Popen:
-    """The command in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
-    environment |= options.pop("env", {})
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
-    command = [sys.executable, str(ROOT / script), *argv]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **options)
 
 
 # Names and streams

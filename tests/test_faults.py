@@ -13,14 +13,14 @@ import lossless_codec
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import folder, refused, start  # noqa: F401
+from processes import start
 
 import cli
 import nic
 
 
 @pytest.fixture
-def coded(folder) -> Path:  # noqa: F811
+def coded(folder) -> Path:
     """The working folder with photo.nic alone."""
     assert cli.main(["encode", "photo.png", "--quiet"]) == 0
     Path("photo.png").unlink()
@@ -91,13 +91,13 @@ def test_a_killed_process_leaves_what_was_there(coded):
     assert partial.startswith(".nic-") and partial.endswith(".partial")
 
 
-def test_a_folder_that_cannot_be_written_to(coded, refused):  # noqa: F811
+def test_a_folder_that_cannot_be_written_to(coded, refused):
     # Not even by an administrator, whom permissions do not stop.
     code, line = refused("decode", "photo.nic", "-o", "/proc/photo.png")
     assert code == 8 and "/proc/photo.png: cannot be written" in line
 
 
-def test_a_folder_that_vanishes_meanwhile(folder, refused, monkeypatch):  # noqa: F811
+def test_a_folder_that_vanishes_meanwhile(folder, refused, monkeypatch):
     Path("out").mkdir()
     encode = lossless_codec.encode
 
@@ -110,7 +110,7 @@ def test_a_folder_that_vanishes_meanwhile(folder, refused, monkeypatch):  # noqa
     assert code == 8 and "out" in line and os.listdir() == ["photo.png"]
 
 
-def test_an_input_that_vanishes_once_it_is_read(folder, monkeypatch):  # noqa: F811
+def test_an_input_that_vanishes_once_it_is_read(folder, monkeypatch):
     encode = lossless_codec.encode
 
     def vanishing(*args, **options):

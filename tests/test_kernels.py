@@ -19,7 +19,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_prior import latents, oracle, prior, scale_prior  # noqa: E402, F401
+from small_priors import latents, oracle  # noqa: E402
 
 from kernels import bench, launch, range_decoder, wavefront  # noqa: E402
 from kernels.decode_loop import DecodeLoop  # noqa: E402
@@ -280,7 +280,7 @@ def test_damage_is_found_where_the_cpu_finds_it(device):
 
 
 @pytest.fixture(scope="module")
-def coded(prior):  # noqa: F811
+def coded(prior):
     """(latents, z_hat, code) of a batch of grids, coded by the CPU."""
     grids = [latents(*size, seed=k) for k, size in enumerate(SIZES)]
     grids[0][0][2, 3] = 30000
@@ -299,7 +299,7 @@ def assert_decoded(v_hats, coded):
         np.testing.assert_array_equal(v_hat, code.v_hat)
 
 
-def test_triton_decodes_a_batch_and_then_others_like_it(prior, coded, device):  # noqa: F811
+def test_triton_decodes_a_batch_and_then_others_like_it(prior, coded, device):
     device_prior = DevicePrior(prior, device)
     assert_decoded(decode(device_prior, coded), coded)
     with pytest.raises(FormatError):
@@ -316,7 +316,7 @@ def test_triton_decodes_a_batch_and_then_others_like_it(prior, coded, device):  
     assert device_prior._loop.cache_info().hits == 2
 
 
-def test_threads_take_turns_in_a_loop(prior, monkeypatch):  # noqa: F811
+def test_threads_take_turns_in_a_loop(prior, monkeypatch):
     monkeypatch.setattr(range_decoder, "require", lambda device: None)
     network = Network.of(prior, CPU)
     loop = DecodeLoop(prior, network, ((1, 2),), lanes=1, capacity=9, device=CPU)
@@ -337,14 +337,14 @@ def test_threads_take_turns_in_a_loop(prior, monkeypatch):  # noqa: F811
             assert (v_hat == number).all()
 
 
-def test_pytorch_decodes_a_batch_and_the_oracle_agrees(prior, coded):  # noqa: F811
+def test_pytorch_decodes_a_batch_and_the_oracle_agrees(prior, coded):
     v_hats = decode(DevicePrior(prior, "cpu", triton=False), coded)
     assert_decoded(v_hats, coded)
     v, z_hat, _ = coded[0]
     np.testing.assert_array_equal(v_hats[0], oracle(prior, v, z_hat, STEPS[0]))
 
 
-def test_a_prior_without_context_decodes_too(scale_prior, device):  # noqa: F811
+def test_a_prior_without_context_decodes_too(scale_prior, device):
     v, z_hat = latents(5, 6)
     code = scale_prior.encode_y(v, z_hat, 100)
     for triton in (True, False):
@@ -353,7 +353,7 @@ def test_a_prior_without_context_decodes_too(scale_prior, device):  # noqa: F811
         np.testing.assert_array_equal(v_hat, code.v_hat)
 
 
-def test_a_damaged_stream_is_an_error(prior, coded):  # noqa: F811
+def test_a_damaged_stream_is_an_error(prior, coded):
     (v, z, code), *rest = coded
     broken = [(v, z, code._replace(stream=code.stream[:-2])), *rest]
     with pytest.raises(FormatError):
@@ -361,7 +361,7 @@ def test_a_damaged_stream_is_an_error(prior, coded):  # noqa: F811
 
 
 @compiled_only
-def test_without_triton_pytorch_takes_over_and_says_why(prior, coded):  # noqa: F811
+def test_without_triton_pytorch_takes_over_and_says_why(prior, coded):
     with pytest.warns(RuntimeWarning, match="the prior runs in PyTorch"):
         device_prior = DevicePrior(prior, "cpu")
     assert not device_prior.triton
@@ -399,7 +399,7 @@ def test_a_triton_that_cannot_launch_says_why(monkeypatch):
     assert launch._failure(CPU) == "Triton fails here (RuntimeError: Failed to find C compiler.)"
 
 
-def test_many_hyperlatents_beside_each_other_equal_the_cpu(prior, device):  # noqa: F811
+def test_many_hyperlatents_beside_each_other_equal_the_cpu(prior, device):
     sizes = [(5, 6), (1, 4), (3, 9)] * 3
     z_hats = [latents(*size, seed=k)[1] for k, size in enumerate(sizes)]
     streams = [prior.encode_z(z_hat) for z_hat in z_hats]
@@ -410,14 +410,14 @@ def test_many_hyperlatents_beside_each_other_equal_the_cpu(prior, device):  # no
         device_prior.decode_zs([*streams[1:], streams[0] + b"\1\1"], [*sizes[1:], sizes[0]])
 
 
-def test_hyper_sums_equal_the_cpu(prior):  # noqa: F811
+def test_hyper_sums_equal_the_cpu(prior):
     device_prior = DevicePrior(prior, "cpu", triton=False)
     z_hat = latents(7, 9)[1]
     sums = device_prior.hyper_sums(z_hat, 77, 7, 9)
     np.testing.assert_array_equal(sums, prior.hyper_sums(z_hat, 77, 7, 9))
 
 
-def test_too_little_memory_is_a_memory_error(prior, monkeypatch):  # noqa: F811
+def test_too_little_memory_is_a_memory_error(prior, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -435,7 +435,7 @@ def test_too_little_memory_is_a_memory_error(prior, monkeypatch):  # noqa: F811
         assert device_prior._loop.cache_info().currsize == 0
 
 
-def test_coders_on_the_host_see_what_the_cpu_shows_them(prior, coded):  # noqa: F811
+def test_coders_on_the_host_see_what_the_cpu_shows_them(prior, coded):
     """`run` with coders that give the residuals again: the order of positions included."""
     device_prior = DevicePrior(prior, "cpu", triton=False)
     sums = [device_prior.hyper_sums(z, q, *s) for (_, z, _), q, s in zip(coded, STEPS, SIZES)]
@@ -487,7 +487,7 @@ def test_gpu_decodes_full_size_latents_of_the_shipped_model(model, lanes, triton
 
 
 @needs_gpu
-def test_gpu_runs_coders_on_the_host(prior):  # noqa: F811
+def test_gpu_runs_coders_on_the_host(prior):
     v, z_hat = latents(20, 31)
     code = prior.encode_y(v, z_hat, 128)
     device_prior = DevicePrior(prior, "cuda")
@@ -504,14 +504,14 @@ def test_bench_says_that_it_needs_a_gpu(capsys):
     assert "needs a CUDA GPU" in capsys.readouterr().out
 
 
-def test_bench_times_steps_alone(prior, monkeypatch):  # noqa: F811
+def test_bench_times_steps_alone(prior, monkeypatch):
     assert bench.seconds(lambda: None, before=lambda: time.sleep(0.05)) < 0.05
     monkeypatch.setattr(Lockstep, "grids", None)  # copies to the host are not of the loop
     row = bench.network_row(prior, 3, 5, 2, "torch", CPU, (1e12, 1e12)).split()
     assert row[:3] == ["3x5", "2", "torch"] and float(row[3]) > 0
 
 
-def test_bench_times_the_range_decoder_and_checks_it(prior, device, monkeypatch):  # noqa: F811
+def test_bench_times_the_range_decoder_and_checks_it(prior, device, monkeypatch):
     row = bench.decoder_row(prior, 2, 4, device, steps=2, n=1).split()
     assert row[:2] == ["2", "4"] and float(row[2]) > 0
     zeros = lambda reader, step, levels: torch.zeros_like(levels)  # noqa: E731
