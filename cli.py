@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from nic.commands.shared import complain
 from nic.errors import InputError, NicError, OutputError
@@ -148,17 +148,30 @@ def _prepare_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+@contextlib.contextmanager
+def _warnings_as_lines(quiet: bool) -> Iterator[None]:
+    """Each once, with the name of the file that it speaks of, if it is of one; or none."""
+    said = set()
+
+    def show(message, *_, **__) -> None:
+        if (text := str(message)) not in said:
+            said.add(text)
+            complain(f"warning: {text}")
+
+    with warnings.catch_warnings():
+        # By default, Python leaves out equal ones before they have a name.
+        warnings.simplefilter("ignore" if quiet else "always", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
 def _run(argv: list[str] | None) -> int:
     try:
         args = make_parser().parse_args(argv)
     except SystemExit:  # --help and --version, printed
         sys.stdout.flush()
         return 0
-    with warnings.catch_warnings():
-        # Of equal ones by default only the first is shown, though they may be of several files.
-        shown = "ignore" if getattr(args, "quiet", False) else "always"
-        warnings.simplefilter(shown, UserWarning)
-        warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
+    with _warnings_as_lines(getattr(args, "quiet", False)):
         code = args.run(args) or 0
     sys.stdout.flush()
     return code

@@ -19,7 +19,7 @@ ITERATIONS = (16, 32, 64, 128, 256, 768)
 
 def check_effort(effort: int) -> int:
     """An effort as an int; InputError unless it is one."""
-    if not isinstance(effort, Integral) or effort not in EFFORTS:
+    if not isinstance(effort, Integral) or isinstance(effort, bool) or effort not in EFFORTS:
         raise InputError(f"effort {effort!r} is not a whole number within 0..{EFFORTS[-1]}")
     return int(effort)
 

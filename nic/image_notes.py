@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
@@ -22,13 +22,16 @@ PADDING = b"\0\xff\r\n"
 
 SRGB_CICP = b"\0\0\0\4cICP\1\x0d\0\1"
 
+SRGB_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""x and y of white, red, green and blue."""
+
 
 def beside_pixels(image: Image.Image) -> Iterator[str]:
     """Notes on a file's other pictures, colours and bytes; ask before the image is loaded."""
     icons = image.ico.entry if hasattr(image, "ico") else image.info.get("sizes", ())
     if image.format in ("ICO", "ICNS") and len(icons) > 1:
         yield f"only one of {len(icons)} sizes is kept"
-    if image.format == "PNG" and (space := _colour_space(image)):
+    if space := _colour_space(image):
         yield f"colour space dropped: {space}"
     data = _file(image) if image.format in ENDS else b""
     if data and data[ENDS[image.format](image, data) :].strip(PADDING):
@@ -60,15 +63,33 @@ def _has_comments(image: Image.Image) -> bool:
 
 
 def _colour_space(image: Image.Image) -> str | None:
-    """What a PNG says of its colours other than that they are sRGB or of an ICC profile."""
+    """What a PNG or TIFF says of its colours other than that they are sRGB or of an ICC profile."""
+    if image.format == "TIFF" and "icc_profile" not in image.info:
+        return _primaries([*_numbers(image, 318, 2), *_numbers(image, 319, 6)])
+    if image.format != "PNG":
+        return None
     head = _file(image, image.tile[0].offset) if image.tile else b""
     at = head.find(SRGB_CICP[:8])
     if at >= 0:
         return "cICP" if head[at : at + len(SRGB_CICP)] != SRGB_CICP else None
     gamma = image.info.get("gamma", 1 / 2.2)
-    if image.info.keys() & {"srgb", "icc_profile"} or abs(gamma - 1 / 2.2) < 0.01:
+    if image.info.keys() & {"srgb", "icc_profile"}:
         return None
-    return f"gAMA {gamma:g}"
+    if abs(gamma - 1 / 2.2) >= 0.01:
+        return f"gAMA {gamma:g}"
+    return _primaries(image.info.get("chromaticity", ()))
+
+
+def _primaries(found: Sequence[float]) -> str | None:
+    same = all(abs(a - b) < 0.01 for a, b in zip(found, SRGB_CHROMATICITIES))
+    return None if same else "white point and primaries"
+
+
+def _numbers(image: Image.Image, tag: int, count: int) -> list[float]:
+    """Of a TIFF's tag; sRGB's where it is missing or no such numbers."""
+    usual = SRGB_CHROMATICITIES[:2] if count == 2 else SRGB_CHROMATICITIES[2:]
+    value = image.tag_v2.get(tag, ())
+    return [float(v) for v in value] if len(value) == count else [*usual]
 
 
 def _file(image: Image.Image, size: int = -1) -> bytes:
@@ -105,5 +126,17 @@ def _end_of_ppm(image: Image.Image, data: bytes) -> int:
     return start + image.width * image.height * len(image.getbands()) * sample
 
 
-ENDS = {"JPEG": _end_of_jpeg, "PPM": _end_of_ppm}
+def _end_of_png(image: Image.Image, data: bytes) -> int:
+    at, kind = 8, b""
+    while kind != b"IEND" and at < len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        at += size + 12
+    return at
+
+
+def _end_of_webp(image: Image.Image, data: bytes) -> int:
+    return 8 + int.from_bytes(data[4:8], "little")
+
+
+ENDS = {"JPEG": _end_of_jpeg, "PNG": _end_of_png, "PPM": _end_of_ppm, "WEBP": _end_of_webp}
 """Formats -> where their picture ends in the file."""

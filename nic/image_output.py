@@ -43,7 +43,8 @@ LARGEST = {
     "JPEG": {"icc": 255 * 65519, "exif": 65533 - len(EXIF_PREFIX), "xmp": 65533 - 29},
     "PNG": {"icc": 2**20 - 1},
 }
-"""Bytes of metadata, by its kind: in JPEG of one segment, or 255; in PNG as much as Pillow reads."""
+"""Bytes of metadata, by its kind: in JPEG those of one segment, or of 255; in PNG as many as Pillow
+reads."""
 
 OPTION_NAMES = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 """Fields of a `Picture` -> Pillow's names of them."""

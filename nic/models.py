@@ -90,8 +90,8 @@ class Model:
 def load(path: str | Path | None = None, device: str = "cpu") -> Model:
     """A weight file's model, by default the shipped one's; read once.
 
-    device: "cpu" or "cuda", on which files decode to the same latents. Errors: InputError, also where the device
-    cannot be used.
+    device: "cpu" or "cuda", on which files decode to the same latents. Errors: InputError, also
+    where the device cannot be used.
     """
     return _load(Path(path) if path else SHIPPED, device)
 

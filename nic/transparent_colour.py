@@ -19,10 +19,13 @@ def load(image: Image.Image, notes: list[str]) -> np.ndarray | None:
     """Load an image, and return its alpha channel where Pillow's own would be wrong."""
     key = image.info.get("transparency")
     raw = _raw_mode(image, key) if image.format == "PNG" and key is not None else None
+    guessed = not getattr(image, "tile", None)
     low = _low_bytes(image) if raw == DEEP and _is_unread(image) else None
     image.load()
     if raw in FACTORS:
         transparent = np.asarray(image) == key * FACTORS[raw]
+        if guessed and transparent.any():
+            notes.append(f"transparent colour taken for one of samples of {raw[-1]} bits")
     elif raw == DEEP:
         transparent = _equal(image, np.array(key) >> 8)
         if low is not None:

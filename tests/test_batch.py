@@ -92,6 +92,15 @@ def test_patterns_follow_no_links_to_folders(source, pattern):
     assert got.links == [f"{source}/{name}" for name in ("link", "one", "two")]
 
 
+def test_a_link_that_a_pattern_names_is_followed(source):
+    save(source / "one/v2/a.png")
+    os.symlink("v2", source / "one/current")
+    assert found("in/*/current/*.png").keys() == {"one/current/a.png"}
+    os.symlink("one", source / "link")
+    with pytest.raises(InputError, match="not followed: .*/in/link$"):
+        found("in/l*/*.png")
+
+
 def test_outputs_within_the_source_are_not_found(source, monkeypatch):
     save(source / "a.png")
     save(source / "out/b.png")
@@ -467,6 +476,30 @@ def test_an_output_that_would_now_be_larger_goes(source, here, count, capsys):
         batch("in", "out", "--skip-larger", "-q", "100", "-f")
         assert tree(Path("out")) == {"flat.nic"}
     assert count() == 1 + 2 + 1 and Path("out/flat.nic").read_bytes() == b"by someone else"
+
+
+def test_what_no_batch_wrote_stays_so_after_a_failure(source, here):
+    (source / "a.png").write_bytes(b"broken")
+    Path("out").mkdir()
+    Path("out/a.nic").write_bytes(b"by someone else")
+    batch("in", "out", "-f", code=9)
+    Image.new("RGB", (24, 24)).save(source / "a.png")
+    batch("in", "out", "--skip-larger", "-q", "100", code=9)
+    assert Path("out/a.nic").read_bytes() == b"by someone else"
+    batch("in", "out", "-f")
+    save(source / "a.png")
+    batch("in", "out")  # it is the batch's from then on
+
+
+def test_the_only_copy_stays_so_after_a_failure(source, here):
+    save(source / "a.png")
+    batch("in", "out", "--delete-source")
+    copy = Path("out/a.nic").read_bytes()
+    (source / "a.png").write_bytes(b"broken")
+    batch("in", "out", "-f", code=9)
+    save(source / "a.png", 5)
+    batch("in", "out", code=9)
+    assert Path("out/a.nic").read_bytes() == copy
 
 
 def test_notes_are_kept_and_shown_on_request(source, here, capsys):

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import crafted
@@ -205,6 +206,18 @@ def test_what_is_dropped_is_said(folder, capsys):
     assert "nic: warning: clear.nic: JPEG holds no transparency" in capsys.readouterr().err
 
 
+def test_a_warning_is_said_once(folder, capsys, monkeypatch):
+    def warn(*args, **options):
+        for _ in range(2):
+            warnings.warn("something odd", stacklevel=1)
+        return encode(*args, **options)
+
+    encode = lossless_codec.encode
+    monkeypatch.setattr(lossless_codec, "encode", warn)
+    assert cli.main(["encode", "photo.png"]) == 0
+    assert capsys.readouterr().err.count("something odd") == 1
+
+
 def test_each_file_gets_its_warning(folder, capsys):
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save("a.png")
     assert cli.main(["encode", "a.png", "--quiet"]) == 0
@@ -247,7 +260,6 @@ def test_names_beyond_the_terminals_encoding(folder):
 
 def test_python_warnings_become_one_line(folder, capsys, monkeypatch):
     def warn(*args, **options):
-        import warnings
 
         warnings.warn("something odd", stacklevel=1)
         return encode(*args, **options)

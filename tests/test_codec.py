@@ -231,6 +231,7 @@ def test_arrays_that_are_no_image_are_refused(pixels):
         {"psnr": "high"},
         {"effort": 3.0},
         {"effort": "3"},
+        {"effort": True},
         {"lanes": 2.0},
         {"lanes": [1]},
     ],

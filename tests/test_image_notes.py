@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 from nic import images
 
 TRAILER = "data after the end of the picture dropped"
+PRIMARIES = "colour space dropped: white point and primaries"
 PICTURE = Image.fromarray(np.arange(35 * 40, dtype=np.uint8).reshape(35, 40))
 
 
@@ -115,7 +116,7 @@ def test_sizes_of_mac_icons():
         ({34377: b"8BIM", 42113: "-1"}, "IPTC, TIFF tags 42113"),
         ({33550: (1.0, 1.0, 0.0), 330: 8}, "TIFF tags 330 33550"),
         ({}, None),
-        ({282: 72.0, 283: 72.0, 296: 2, 318: (0.3, 0.3), 297: (0, 1), 700: b"<x/>"}, None),
+        ({282: 72.0, 283: 72.0, 296: 2, 318: (0.313, 0.329), 297: (0, 1), 700: b"<x/>"}, None),
     ],
 )
 def test_tags_of_tiff(tags, note):
@@ -149,6 +150,27 @@ def png(kind: bytes, data: bytes, **options) -> bytes:
 )
 def test_colour_spaces_of_png(kind, data, note):
     assert notes(png(kind, data)) == ([f"colour space dropped: {note}"] if note else [])
+
+
+SRGB = 0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06
+ADOBE = 0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06
+
+
+@pytest.mark.parametrize("found, expected", [(SRGB, []), (ADOBE, [PRIMARIES])])
+def test_primaries(found, expected):
+    assert notes(png(b"cHRM", struct.pack(">8I", *(round(1e5 * x) for x in found)))) == expected
+    assert notes(file("TIFF", tiffinfo={318: found[:2], 319: found[2:]})) == expected
+    assert (
+        notes(file("TIFF", tiffinfo={318: found[:2], 319: found[2:]}, icc_profile=profile(0.55)))
+        == []
+    )
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_data_after_a_png_or_webp(format):
+    data = file(format, Image.new("RGB", (7, 5)))
+    assert notes(data) == notes(data + b"\0\0\n") == []
+    assert notes(data + b"PK\3\4 an archive") == [TRAILER]
 
 
 def test_a_profile_outranks_gamma():

@@ -48,6 +48,9 @@ class Row:
     """Of the .nic file, 0..100 in steps of 1/2.55."""
     deleted: bool = False
     """The source is, or is about to be, deleted: the output may be the only copy."""
+    foreign: bool = False
+    """What stood at the output was not of this file, nor known to be of a batch: before this is
+    DONE, it may stand there still."""
 
 
 _FIELDS = {field.name for field in fields(Row)}

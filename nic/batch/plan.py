@@ -31,18 +31,19 @@ def find(sources: Sequence[str], options: Options) -> Found:
     from nic import images  # which loads NumPy and Pillow
 
     extensions = {".nic"} if options.decode else images.extensions()
-    unique, found = {}, Found()
+    unique, folders, found = {}, {}, Found()
     for source in sources:
         part = storage.find(source, extensions, options.target, keep_name=len(sources) > 1)
         for file in part.files:
-            unique.setdefault(storage.real(file.path), file)
+            unique.setdefault(storage.real(file.path, folders), file)
         found.unreadable += part.unreadable
         found.links += part.links
     found.links = sorted(set(found.links))
     found.files = sorted(unique.values(), key=lambda file: file.name)
     if not found.files and not found.unreadable:
         kind = ".nic files" if options.decode else "images (for .nic files, add --decode)"
-        raise InputError(f"{', '.join(sources)}: no {kind}")
+        passed = f"; links to folders, not followed: {', '.join(found.links)}" * bool(found.links)
+        raise InputError(f"{', '.join(sources)}: no {kind}{passed}")
     return found
 
 
@@ -123,7 +124,7 @@ def _decide(
 
 def _is_ours(row: Row | None, size: int, file: File) -> bool:
     """Whether an output of `size` bytes is of an earlier run, and of this file."""
-    if row is None or not (row.status == STARTED or row.bytes_out == size):
+    if row is None or row.foreign or not (row.status == STARTED or row.bytes_out == size):
         return False
     if _is_of(row, file):
         return True

@@ -54,10 +54,17 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
-def real(path: str) -> str:
-    """The same for all paths that lead to a file; a link to a file is one of its own."""
+def real(path: str, folders: dict[str, str]) -> str:
+    """The same for all paths that lead to a file; a link to a file is one of its own.
+
+    folders: the real paths of those met so far, which this adds to.
+    """
     folder, name = os.path.split(path)
-    return path if is_url(path) else join(os.path.realpath(folder), name)
+    if is_url(path):
+        return path
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return join(folders[folder], name)
 
 
 def find(source: str, extensions: Collection[str], target: str, keep_name: bool) -> Found:
@@ -107,14 +114,15 @@ def _find_local(source, extensions, target, keep_name, found: Found) -> str:
 
 
 def _glob(base: str, pattern: str, found: Found) -> list[str]:
-    """What matches a pattern in a folder, where no link to a folder is followed."""
+    """What matches a pattern in a folder; a link to a folder is followed where it is named, and not
+    where a wildcard has found it."""
     paths = [base]
     for part in pattern.split("/"):
         if part == "**":
             below = [folder for path in paths for folder in _folders(path, found)]
         else:
             below = [join(path, name) for path in paths for name in glob.glob(part, root_dir=path)]
-        links = {path for path in below if os.path.islink(path) and os.path.isdir(path)}
+        links = set(_links_to_folders(below)) if glob.has_magic(part) else set()
         found.links += links
         paths = sorted(set(below) - links)
     return paths
@@ -126,6 +134,10 @@ def _folders(folder: str, found: Found) -> Iterator[str]:
         yield root
         folders[:] = [name for name in folders if not name.startswith(".")]
         found.links += _links(root, folders)
+
+
+def _links_to_folders(paths: list[str]) -> Iterator[str]:
+    return (path for path in paths if os.path.islink(path) and os.path.isdir(path))
 
 
 def _links(folder: str, names: list[str]) -> list[str]:

@@ -68,21 +68,28 @@ class Task:
     before: Row | None = None
     """What an earlier run with the same settings says of it."""
 
+    @property
+    def foreign(self) -> bool:
+        """Whether what stands there is another's."""
+        return self.standing is not None and not self.ours
+
     def row(self, options: Options, status: str, **values) -> Row:
         """A row of the manifest on this task."""
         return Row(self.output, self.file.path, self.file.stamp, options.settings, status, **values)
 
     def started(self, options: Options) -> Row:
         """The row to write before it is begun."""
-        return self.row(options, STARTED)
+        return self.row(options, STARTED, foreign=self.foreign)
 
     def failed(self, options: Options, error: str) -> Row:
         """The row of its failure: what stands there stays."""
-        return self.row(options, FAILED, error=error, bytes_out=self.standing)
+        values = {"bytes_out": self.standing, "foreign": self.foreign}
+        return self.row(options, FAILED, error=error, **values)
 
     def killed(self, options: Options) -> Row:
         """The row where its process was killed: it may have written the output before."""
-        return self.row(options, STARTED, error="its process was killed (out of memory?)")
+        error = "its process was killed (out of memory?)"
+        return self.row(options, STARTED, error=error, foreign=self.foreign)
 
 
 def convert(task: Task, options: Options, model: Model) -> Row:

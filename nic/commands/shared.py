@@ -57,9 +57,12 @@ def about(name: str) -> Iterator[None]:
 def warnings_about(name: Callable[[], str]) -> Iterator[None]:
     """Says of which file a warning speaks; the name is asked for when it comes."""
     show = warnings.showwarning
-    warnings.showwarning = lambda message, *rest, **more: show(
-        f"{name()}: {message}", *rest, **more
-    )
+
+    def named(message, category, *rest, **more) -> None:
+        of_file = issubclass(category, UserWarning)
+        show(f"{name()}: {message}" if of_file else message, category, *rest, **more)
+
+    warnings.showwarning = named
     try:
         yield
     finally:
