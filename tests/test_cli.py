@@ -260,7 +260,6 @@ def test_names_beyond_the_terminals_encoding(folder):
 
 def test_python_warnings_become_one_line(folder, capsys, monkeypatch):
     def warn(*args, **options):
-
         warnings.warn("something odd", stacklevel=1)
         return encode(*args, **options)
 
