@@ -52,6 +52,13 @@ class Parser(argparse.ArgumentParser):
         self.fill_in()
         return super().parse_known_args(args, namespace)
 
+    def parse_args(self, args=None, namespace=None):
+        namespace, rest = self.parse_known_args(args, namespace)
+        if rest:
+            prog = f"{self.prog} {namespace.command}"
+            raise InputError(f"unknown arguments: {' '.join(rest)} (see {prog} --help)")
+        return namespace
+
     def error(self, message: str):
         raise InputError(f"{message} (see {self.prog} --help)")
 
@@ -113,7 +120,9 @@ def make_parser(filled: bool = False) -> Parser:
         "--version", action=Version, nargs=0, help="print version, model and device, and exit"
     )
     parser.set_defaults(make_parser=make_parser)  # nic completions describes the whole
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    commands = parser.add_subparsers(
+        metavar="COMMAND", dest="command", required=True, title="commands"
+    )
     for name, (help, module) in COMMANDS.items():
         fill, run = _of_module(module)
         command = commands.add_parser(name, help=help, description=help, fill=fill)

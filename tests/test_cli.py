@@ -351,6 +351,11 @@ def test_unusable_arguments(folder, refused):
     assert os.listdir() == ["photo.png"]
 
 
+def test_unknown_flags_name_the_command(folder, refused):
+    message = "nic: unknown arguments: --size=3 (see nic info --help)\n"
+    assert refused("info", "a.nic", "--size=3") == (2, message)
+
+
 def test_files_that_are_no_images(folder, refused):
     Path("text.png").write_text("text\nmore text")
     Path("cut.png").write_bytes(Path("photo.png").read_bytes()[:500])
