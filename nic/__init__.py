@@ -11,8 +11,7 @@ Importing this module is cheap; NumPy, Pillow and PyTorch are loaded when first 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,11 +132,9 @@ def info(source: bytes | str | os.PathLike) -> Header:
     LimitExceeded, InputError where the file cannot be read.
     """
     from nic import container
-    from nic.stored import read_up_to
 
     if isinstance(source, (str, os.PathLike)):
-        with _opened(source) as file:
-            return container.read_header(read_up_to(file, container.MAX_HEADER_SIZE))
+        return container.read_header(_read(source, container.MAX_HEADER_SIZE))
     return container.read_header(_bytes(source))
 
 
@@ -146,8 +143,7 @@ def open(path: str | os.PathLike, *, device: str = "cpu", **options: Any) -> Ima
     from nic.stored import Stored
 
     if not (options.get("crop") and os.path.isfile(path)):
-        with _opened(path) as file:
-            return decode(file.read(), device=device, **options)
+        return decode(_read(path), device=device, **options)
     with _opened(path) as file:
         return _image(Stored(file), device, options)
 
@@ -220,11 +216,19 @@ def _bytes(data: Any) -> bytes:
         raise InputError(f"expected the bytes of a .nic file, not {type(data).__name__}") from error
 
 
-@contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[FileIO]:
-    """A file whose errors are InputErrors that name it."""
+def _read(path: str | os.PathLike, count: int | None = None) -> bytes:
+    """All of a file, or as much as there is of its first `count` bytes. InputError names it."""
+    from nic.stored import read_up_to
+
+    with _opened(path) as file:
+        try:
+            return file.read() if count is None else read_up_to(file, count)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def _opened(path: str | os.PathLike) -> FileIO:
     try:
-        with Path(path).open("rb", buffering=0) as file:
-            yield file
+        return Path(path).open("rb", buffering=0)
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

@@ -98,7 +98,7 @@ def encode_batch(
     group: list[Files] = []
     for picture in pictures:
         group.append(Files(picture, model, effort, _lanes(lanes), alpha_quality, exact))
-        if sum(files.encoder.tiles for files in group) >= model.lockstep:
+        if sum(len(files.encoder.tiles) for files in group) >= model.lockstep:
             yield from _encode_files(group, step, lanes == "auto")
             group = []
     yield from _encode_files(group, step, lanes == "auto")
@@ -151,7 +151,7 @@ class Files:
 
     def divide(self, data: bytes) -> bool:
         """Take from here on as many lanes as add less than 1 % to such a file; whether several."""
-        self.encoder.lanes = lanes_within(0.01 * len(data) / self.encoder.tiles)
+        self.encoder.lanes = lanes_within(0.01 * len(data) / len(self.encoder.tiles))
         return self.encoder.lanes > 1
 
     def psnr(self, data: bytes) -> float:

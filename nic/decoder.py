@@ -92,8 +92,8 @@ def _decode_jobs(group: Sequence[Job | NicError], model: Model) -> Iterator[Pict
             yield job
             continue
         try:
-            latents = _gathered(job, [(tile, decoded.pop(id(tile))) for tile in job.tiles], model)
-            yield _picture(job, latents, model)
+            own = [(tile, decoded.pop(id(tile))) for tile in job.tiles]
+            yield _picture(job, _gathered(job, own, model), model)
         except NicError as error:
             yield error
 

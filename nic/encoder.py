@@ -62,14 +62,10 @@ class Encoder:
         self.pixels, self.shown, self.progress = pixels, shown, progress
         self.model, self.effort, self.lanes = model, effort, lanes
         self.grid = regions.latent_grid(*pixels.shape[:2])
+        self.tiles = tiles.regions(*pixels.shape[:2])
         if stops(effort):
             require("train", "torch")
         self._recent: dict[int, Latents] = {}
-
-    @property
-    def tiles(self) -> int:
-        """Number of tiles."""
-        return len(tiles.regions(*self.pixels.shape[:2]))
 
     def code(self, step: int, dead_zone: float = 0.0, estimate: bool = False) -> list[TileCode]:
         """The streams of all tiles at a quality step.
@@ -94,12 +90,12 @@ class Encoder:
             from nic.refine import Refiner
 
             refiner = Refiner(self.model, step, lmbda(self.model.config, step))
-            places, total = tiles.regions(*self.pixels.shape[:2]), stops(self.effort)[-1]
-            for n, region in enumerate(places):
+            total = stops(self.effort)[-1]
+            for n, region in enumerate(self.tiles):
 
                 def count(iterations: int, before: int = n * total) -> None:
                     if self.progress:
-                        self.progress(before + iterations, len(places) * total)
+                        self.progress(before + iterations, len(self.tiles) * total)
 
                 self._refine(latents, step, region, refiner, count)
         return latents
@@ -117,7 +113,7 @@ class Encoder:
         s, gain = config.s(step), self.model.gain(step)
         v = np.empty((h, w, config.M), np.float32)
         z = np.empty((*regions.size(hyper(regions.whole(h, w))), config.z_channels), np.float32)
-        for region in tiles.regions(*self.pixels.shape[:2]):
+        for region in self.tiles:
             window = regions.widened(region, networks.reach, h, w)
             u = networks.analyse(samples(self._pixels(window)), s)[regions.within(region, window)]
             z[hyper(region)] = networks.hyper_analyse(pad(u, HYPER_STRIDE), s)
@@ -188,7 +184,7 @@ def code_tiles(
     """All tiles of several images at a quality step, in lockstep; see `Encoder.code`."""
     if not encoders:
         return []
-    parts = [(n, r) for n, e in enumerate(encoders) for r in tiles.regions(*e.pixels.shape[:2])]
+    parts = [(n, r) for n, e in enumerate(encoders) for r in e.tiles]
     latents = [encoder.latents(step) for encoder in encoders]
     codes: list[list[TileCode]] = [[] for _ in encoders]
     model = encoders[0].model

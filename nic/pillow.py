@@ -28,6 +28,7 @@ from PIL import Image, ImageFile
 import nic
 from nic import container, metadata
 from nic.errors import FormatError, NicError
+from nic.stored import read_up_to
 
 FORMAT = "NIC"
 
@@ -63,7 +64,7 @@ class NicImageFile(ImageFile.ImageFile):
         for kind, size in header.chunks:
             if kind in metadata.KINDS:
                 self.fp.seek(at)
-                chunks[kind] = self.fp.read(size)
+                chunks[kind] = read_up_to(self.fp, size)
             at += size
         return {METADATA[name]: value for name, value in metadata.unpack(chunks).items()}
 

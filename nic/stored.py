@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from io import FileIO
+from typing import IO
 
 from nic.errors import InputError
 
+PIECE = 2**24
+"""Bytes asked for in one read."""
 
-def read_up_to(file: FileIO, count: int) -> bytes:
-    """`count` bytes, or as many as there are: a single read may give less, of a pipe for instance,
-    or of more than 2 GiB."""
+
+def read_up_to(file: IO[bytes], count: int) -> bytes:
+    """`count` bytes, or as many as there are. A single read may give less, of a pipe for instance,
+    and takes memory for all that it is asked for, which a header may claim and a file not have."""
     parts = []
-    while count and (part := file.read(count)):
+    while count and (part := file.read(min(count, PIECE))):
         parts.append(part)
         count -= len(part)
     return b"".join(parts)

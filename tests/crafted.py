@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import fields
+
 from nic import container, tiles
 
 
@@ -15,6 +18,12 @@ def empty(side: int, hyper: int, fingerprint: bytes) -> bytes:
     )  # fmt: skip
 
 
+def of_tiles(header: container.Header, parts: list[tuple[dict[str, bytes], int]]) -> bytes:
+    """A file of the same header with other tiles; parts: of each, its streams and latents' CRC."""
+    packed, latents_crc = tiles.pack(parts)
+    return rewritten(header, dict(packed), latents_crc)
+
+
 def rewritten(
     header: container.Header, chunks: dict[str, bytes], latents_crc: int | None = None
 ) -> bytes:
@@ -23,3 +32,9 @@ def rewritten(
     crc = header.latents_crc if latents_crc is None else latents_crc
     fields = {name: getattr(header, name) for name in names}
     return container.write([*chunks.items()], **fields, latents_crc=crc)
+
+
+def header_alone(header: container.Header) -> bytes:
+    """A header with its checksum, and nothing of what it speaks of."""
+    packed = b"".join(f.metadata["type"].write(getattr(header, f.name)) for f in fields(header))
+    return packed + zlib.crc32(packed).to_bytes(container.CRC_SIZE, "big")

@@ -9,14 +9,17 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import crafted
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import nic.pillow
 from nic import codec
+from nic.stored import PIECE
 
 VECTORS = Path(__file__).parent / "vectors"
 PHOTO = VECTORS / "rgb-48x33-q50.nic"
@@ -304,6 +307,17 @@ def test_damaged_metadata_says_so():
     data[nic.info(data).size + 5] ^= 255
     with pytest.raises(OSError, match="icc"):
         Image.open(io.BytesIO(data))
+
+
+def test_metadata_that_a_header_only_claims_take_no_memory():
+    class Sparing(io.BytesIO):
+        def read(self, count: int = -1) -> bytes:
+            assert count <= PIECE
+            return super().read(count)
+
+    header = replace(nic.info(DATA), chunks=(("H", 0), ("L", 0), ("e", 2**35 - 1)))
+    with pytest.raises(OSError, match="exif"):
+        Image.open(Sparing(crafted.header_alone(header)))
 
 
 @pytest.fixture

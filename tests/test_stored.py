@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nic
-from nic.stored import Stored, read_up_to
+from nic.stored import PIECE, Stored, read_up_to
 
 
 class Trickle(io.BytesIO):
@@ -28,6 +28,15 @@ def test_slices_are_whole():
 @pytest.mark.parametrize("count", [0, 1, 7, 10, 11])
 def test_reads_go_on_until_the_end(count):
     assert read_up_to(Trickle(b"0123456789"), count) == b"0123456789"[:count]
+
+
+def test_a_read_takes_no_memory_for_what_a_header_claims():
+    class Large(io.BytesIO):
+        def read(self, count: int = -1) -> bytes:
+            assert 0 <= count <= PIECE
+            return super().read(count)
+
+    assert read_up_to(Large(b"0123456789"), 2**35) == b"0123456789"
 
 
 def test_a_header_that_comes_through_a_pipe_in_pieces(golden_model, tmp_path):

@@ -231,8 +231,7 @@ def test_latents_that_do_not_match_name_their_tile(large, decoded):
         (tile.streams, tile.latents_crc ^ (n == 2))
         for n, tile in enumerate(tiles.unpack(header, chunks))
     ]
-    packed, latents_crc = tiles.pack(parts)
-    data = crafted.rewritten(header, dict(packed), latents_crc)
+    data = crafted.of_tiles(header, parts)
     with pytest.raises(ChecksumError, match="tile 2 .*decoded latents"):
         codec.decode(data)
     with pytest.warns(UserWarning, match="tile 2 .*decoded latents"):
@@ -244,8 +243,7 @@ def test_a_tile_whose_alpha_is_none_is_lost_like_others(large, decoded):
     header, chunks = container.read(large[1])
     parts = [(tile.streams, tile.latents_crc) for tile in tiles.unpack(header, chunks)]
     parts[1][0]["A"] = b"/" + bytes(10)
-    packed, latents_crc = tiles.pack(parts)
-    data = crafted.rewritten(header, dict(packed), latents_crc)
+    data = crafted.of_tiles(header, parts)
     with pytest.raises(FormatError, match="tile 1 .*alpha"):
         codec.decode(data)
     with pytest.warns(UserWarning, match="tile 1 .*alpha"):

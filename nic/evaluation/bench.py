@@ -98,7 +98,7 @@ def quality_for(codec, image, bpp: float) -> int:
         rates[quality] = 8 * len(codec.encode(image, quality)) / (image.width * image.height)
         return rates[quality]
 
-    bisect_left(range(101), bpp, key=rate)
+    bisect_left(range(101), bpp, key=rate)  # for the qualities that it tries on its way
     return min(rates, key=lambda quality: abs(rates[quality] - bpp))
 
 

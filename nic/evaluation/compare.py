@@ -130,7 +130,7 @@ def match(
         measured(quality)
     low = max((q for q, value in found.items() if value < target), default=-1)
     high = min((q for q, value in found.items() if value >= target), default=101)
-    bisect_left(range(low + 1, high), target, key=measured)
+    bisect_left(range(low + 1, high), target, key=measured)  # for those it tries on its way
     nearest = min(found, key=lambda quality: (abs(found[quality] - target), -points[quality][1]))
     return attempt(codec, image, nearest), list(points.values())
 
