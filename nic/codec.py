@@ -9,10 +9,10 @@ from numbers import Integral
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, regions, targets, tiles
+from nic import alpha, container, metadata, models, postfilter, regions, targets, tiles
 from nic.config import LATENT_STRIDE, QUALITY_STEPS
 from nic.decoder import decode, decode_batch, decode_latents
-from nic.effort import DEFAULT_EFFORT, REFINED, check_effort
+from nic.effort import DEFAULT_EFFORT, FILTERED, REFINED, check_effort
 from nic.encoder import Encoder, code_tiles
 from nic.errors import InputError
 from nic.fidelity import visible_psnr
@@ -63,14 +63,16 @@ def encode(
     step = quality_step(50.0 if quality is None else quality)
     options = _lanes(lanes), alpha_quality, exact
     files = Files(picture, model, effort, *options, report, progress)
+    # Sizes rise most smoothly without a post-filter, which small pictures have at some steps only.
+    plain = Files(picture, model, 0, *options) if effort in FILTERED else None
     # Where a file takes long, the search begins from what a quick one comes to.
-    quick = Files(picture, model, 0, *options) if effort in REFINED else None
+    quick = plain if effort in REFINED else None
 
     def found() -> bytes:
         if psnr is not None:
-            return targets.for_psnr(files, quick, _positive("psnr", psnr))
+            return targets.for_psnr(files, quick, plain, _positive("psnr", psnr))
         if size is not None:
-            return targets.for_size(files, quick, int(_positive("size", size)))
+            return targets.for_size(files, quick, plain, int(_positive("size", size)))
         return files.file(step)
 
     data = found()
@@ -165,6 +167,8 @@ class Files:
             for part, stream in zip(streams, self.alpha):
                 part["A"] = stream
         chunks, crc = tiles.pack([(s, c.latents_crc) for s, c in zip(streams, codes)])
+        if filters := postfilter.pack([code.post_filter for code in codes]):
+            chunks.append(("f", filters))
         return container.write(
             fingerprint=self.model.fingerprint,
             quality_step=step,

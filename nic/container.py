@@ -16,7 +16,7 @@ from nic.errors import ChecksumError, FormatError, LimitExceeded, UnsupportedVer
 from nic.stored import Stored
 
 MAGIC = b"\x89NIC"
-VERSION = (1, 0)
+VERSION = (1, 1)
 MAX_SIDE = 65535
 MAX_PIXELS = 2**27
 MAX_RATIO = 4096
@@ -34,11 +34,15 @@ CHUNKS = {
     "H": "hyperlatents, range coded",
     "L": "latents, range coded",
     "A": "alpha channel, lossless WebP",
+    "f": "post-filter of each tile",
     "c": "ICC profile, deflated",
     "e": "EXIF, deflated",
     "x": "XMP, deflated",
 }
 """Chunk types this reader knows. Upper case: critical; lower case: ancillary."""
+
+SINCE = {"f": 1}
+"""Minor versions of the format in which chunk types came, where not in 1.0."""
 
 REQUIRED = "HL"
 TILED = "HLA"
@@ -181,7 +185,6 @@ class Header:
     version: tuple[int, int] = _field(
         FieldType("u8", _read_version, lambda v: bytes([v[0] << 4 | v[1]]), _show_version),
         "format version, major.minor",
-        default=VERSION,
     )
     fingerprint: bytes = _field(_bytes(8), "the model: first 8 bytes of its file's SHA-256")
     quality_step: int = _field(_uint(1, _show_quality), "quality in steps of 1/2.55")
@@ -249,6 +252,7 @@ def write(
     Raises LimitExceeded for an image too large for the format.
     """
     header = Header(
+        version=(VERSION[0], max(SINCE.get(kind, 0) for kind, _ in chunks)),
         fingerprint=fingerprint,
         quality_step=quality_step,
         flags=Flags(gray, lanes),

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, regions, tiles
+from nic import alpha, container, metadata, models, postfilter, regions, tiles
 from nic.config import LATENT_STRIDE
 from nic.errors import InputError, ModelMismatch, NicError, part_of_file
 from nic.models import Model
 from nic.picture import Picture
+from nic.postfilter import PostFilter
 from nic.prior import LATENT_BITS
 from nic.regions import Region
 from nic.stored import Stored
@@ -129,6 +130,8 @@ class Job(NamedTuple):
     """The latents that they depend on."""
     tiles: list[Tile]
     """Those that hold them."""
+    filters: list[PostFilter]
+    """Of all tiles of the file."""
     metadata: dict[str, bytes]
     keep_going: bool
 
@@ -156,13 +159,19 @@ def _wanted(
     if header.fingerprint != model.fingerprint:
         raise ModelMismatch(expected=header.fingerprint.hex(), found=model.fingerprint.hex())
     area, grid = _area(crop, header), regions.latent_grid(header.height, header.width)
-    kept = metadata.unpack(chunks)
+    kept, filters = metadata.unpack(chunks), _filters(header, chunks)
     region = regions.widened(regions.covering(area, LATENT_STRIDE), model.networks.reach, *grid)
     wanted = tiles.unpack(header, chunks, region)
     keep_going = keep_going and header.tiles > 1
     if not keep_going:
         tiles.verify(wanted)
-    return Job(header, area, region, wanted, kept, keep_going)
+    return Job(header, area, region, wanted, filters, kept, keep_going)
+
+
+def _filters(header: container.Header, chunks: dict[str, bytes | Stored]) -> list[PostFilter]:
+    if "f" in chunks:
+        return postfilter.unpack(chunks["f"], header.tiles, header.gray)
+    return [()] * header.tiles
 
 
 class Decoded(NamedTuple):
@@ -222,7 +231,7 @@ def _synthesise(job: Job, decoded: Decoded, model: Model) -> np.ndarray:
     gain = model.gain(header.quality_step) * 2.0**LATENT_BITS
     grid = regions.latent_grid(header.height, header.width)
     pixels = np.empty(regions.size(area) + (() if header.gray else (3,)), np.uint8)
-    for core in tiles.regions(header.height, header.width):
+    for core, post_filter in zip(tiles.regions(header.height, header.width), job.filters):
         common = regions.overlap(regions.scaled(core, LATENT_STRIDE), area)
         if regions.is_empty(common):
             continue
@@ -231,7 +240,7 @@ def _synthesise(job: Job, decoded: Decoded, model: Model) -> np.ndarray:
             continue
         window = regions.widened(regions.covering(common, LATENT_STRIDE), networks.reach, *grid)
         u_hat = (decoded.v_hat[regions.within(window, job.region)] / gain).astype(np.float32)
-        rendered = networks.render(u_hat, s, header.gray)
+        rendered = networks.render(u_hat, s, header.gray, post_filter)
         outer = regions.scaled(window, LATENT_STRIDE)
         pixels[regions.within(common, area)] = rendered[regions.within(common, outer)]
     return pixels

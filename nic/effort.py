@@ -1,4 +1,8 @@
-"""How hard the encoder tries, from 0 to 9: up to 3, latents are coded as the networks give them."""
+"""How hard the encoder tries, from 0 to 9.
+
+Up to 3, latents are coded as the networks give them, from 1 on with a post-filter; from 4 on they
+are refined.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from nic.errors import InputError
 
 EFFORTS = range(10)
 DEFAULT_EFFORT = 3
+
+FILTERED = range(1, 10)
+"""Efforts that fit a post-filter."""
 
 REFINED = range(4, 10)
 """Efforts that refine the latents by gradient descent, which needs PyTorch."""

@@ -14,13 +14,15 @@ import numpy as np
 
 from nic import alpha, quantizer, regions, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
-from nic.effort import lmbda, stops
+from nic.effort import FILTERED, lmbda, stops
 from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
+from nic.postfilter import PostFilter, filtered, pack
+from nic.postfilter_fit import fit
 from nic.prior import LATENT_BITS, LatentCode
 from nic.regions import Region
-from nic.samples import pad, samples
+from nic.samples import grey_levels, pad, samples
 from nic.streams import TileCode, hyper, in_groups, tile_code
 from nic.symbols import VALUE_MAX
 from nic.wavefront import Progress
@@ -122,24 +124,52 @@ class Encoder:
             raise InputError("the model gives no finite latents for this picture")
         return Latents(v, z)
 
-    def _cost(self, latents: Latents, step: int, region: Region, code: LatentCode) -> float:
-        """bits + lmbda * squared error of a tile as the decoder will have it; see
-        `effort.lmbda`."""
-        window = regions.widened(region, self.model.networks.reach, *self.grid)
+    def post_filter(
+        self, latents: Latents, step: int, region: Region, v_hat: np.ndarray
+    ) -> PostFilter:
+        """The filter that goes with a tile's coded latents; none at the lowest effort."""
+        if self.effort not in FILTERED:
+            return ()
+        return self._fit(*self._synthesised(latents, step, region, v_hat), step, region)
+
+    def _synthesised(
+        self, latents: Latents, step: int, region: Region, v_hat: np.ndarray
+    ) -> tuple[np.ndarray, Region]:
+        """Samples of a tile as the decoder will have them before the filter, with what lies around
+        it, and where in them its pixels are."""
+        networks, config = self.model.networks, self.model.config
+        window = regions.widened(region, networks.reach, *self.grid)
         v = latents.v[window].copy()
-        v[regions.within(region, window)] = code.v_hat * np.float32(2.0**-LATENT_BITS)
-        u_hat = v / self.model.gain(step)
-        gray = self.pixels.ndim == 2
-        rendered = self.model.networks.render(u_hat, self.model.config.s(step), gray)
-        area, outer = (regions.scaled(r, LATENT_STRIDE) for r in (region, window))
-        original = self._pixels(window)[regions.within(area, outer)]
-        height, width = original.shape[:2]
-        rendered = rendered[regions.within(area, outer)][:height, :width]
-        error = rendered.astype(np.float32) - original
+        v[regions.within(region, window)] = v_hat * np.float32(2.0**-LATENT_BITS)
+        x_hat = networks.synthesise(v / self.model.gain(step), config.s(step))
+        image = regions.whole(*self.pixels.shape[:2])
+        area = regions.overlap(regions.scaled(region, LATENT_STRIDE), image)
+        outer = regions.scaled(window, LATENT_STRIDE)
+        return x_hat.mean(axis=2) if self.pixels.ndim == 2 else x_hat, regions.within(area, outer)
+
+    def _original(self, region: Region) -> np.ndarray:
+        """A tile's pixels as they were analysed."""
+        window = regions.widened(region, self.model.networks.reach, *self.grid)
+        return self._pixels(window)[regions.scaled(regions.within(region, window), LATENT_STRIDE)]
+
+    def _fit(self, x_hat: np.ndarray, at: Region, step: int, region: Region) -> PostFilter:
+        shown = None if self.shown is None else self.shown[regions.scaled(region, LATENT_STRIDE)]
+        return fit(x_hat, self._original(region), at, shown, lmbda(self.model.config, step))
+
+    def _cost(
+        self, latents: Latents, step: int, region: Region, code: LatentCode
+    ) -> tuple[float, PostFilter]:
+        """bits + lmbda * squared error of a tile as the decoder will have it, see `effort.lmbda`;
+        and its filter."""
+        x_hat, at = self._synthesised(latents, step, region, code.v_hat)
+        post_filter = self._fit(x_hat, at, step, region)
+        rendered = grey_levels(filtered(x_hat, post_filter))[at]
+        error = rendered.astype(np.float32) - self._original(region)
+        height, width = error.shape[:2]
         squared = float(np.square(error).sum(dtype=np.float64)) * height * width / error.size
-        hyper_stream = self.model.prior.encode_z(latents.z_hat(region))
-        bits = 8 * (len(code.stream) + len(hyper_stream))
-        return bits + lmbda(self.model.config, step) * squared
+        streams = code.stream, self.model.prior.encode_z(latents.z_hat(region)), pack([post_filter])
+        bits = 8 * sum(map(len, streams))
+        return bits + lmbda(self.model.config, step) * squared, post_filter
 
     def _refine(
         self,
@@ -153,22 +183,27 @@ class Encoder:
 
         `count` is called with the iterations done.
         """
+        from nic.refine import Refinement
+
         window, at = regions.widened(region, self.model.networks.reach, *self.grid), hyper(region)
         [code] = _code([(latents, region, self.lanes)], step, self.model)
-        least = self._cost(latents, step, region, code)
+        least, post_filter = self._cost(latents, step, region, code)
         best = latents.v[region].copy(), latents.z[at].copy()
-        for refined in refiner.refine(
+        refinement = Refinement(
+            refiner,
             self._pixels(window),
             latents.v[window],
             regions.within(region, window),
             code.v_hat,
             latents.z[at],
-            stops(self.effort),
-            count,
-        ):
+        )
+        for stop in stops(self.effort):
+            refined = refinement.advance(stop, post_filter, count)
+            if refined is None:
+                break
             latents.v[region], latents.z[at] = refined
             [code] = _code([(latents, region, self.lanes)], step, self.model)
-            cost = self._cost(latents, step, region, code)
+            cost, post_filter = self._cost(latents, step, region, code)
             if cost < least:
                 least, best = cost, refined
         latents.v[region], latents.z[at] = best
@@ -192,7 +227,9 @@ def code_tiles(
         grids = [(latents[n], region, encoders[n].lanes) for n, region in parts[at]]
         group = _code(grids, step, model, dead_zone, share)
         for (n, region), code in zip(parts[at], group):
-            codes[n].append(tile_code(latents[n].z_hat(region), code, model, estimate))
+            own = latents[n]
+            post_filter = encoders[n].post_filter(own, step, region, code.v_hat)
+            codes[n].append(tile_code(own.z_hat(region), code, post_filter, model, estimate))
     return codes
 
 

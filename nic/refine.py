@@ -12,7 +12,7 @@ Needs PyTorch. bfloat16 where the processor has it: only the encoder's choices d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 from nic.config import LEAKY_SLOPE
 from nic.models import Model
+from nic.postfilter import PostFilter
+from nic.postfilter_grad import Filtered
 from nic.precision import fast_dtype
 from nic.prior import (
     CONTEXT_BITS,
@@ -50,7 +52,8 @@ LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
 
 
 class Refiner:
-    """Refines latents of one model at one quality step, for cost bits + lmbda * squared error."""
+    """What the refinement of all tiles shares: bits and squared error, with gradients, of one model
+    at one quality step."""
 
     def __init__(self, model: Model, step: int, lmbda: float):
         config, prior = model.config, model.prior
@@ -61,67 +64,88 @@ class Refiner:
         self.std = torch.from_numpy(model.tensors["std"].astype(np.float32))
         self.g_s = load(KINDS[config.transforms].Synthesis(config), "g_s", model.tensors)
 
-    def refine(
+    def coded(self, levels: Tensor) -> Tensor:
+        """Where residuals are coded, and not skipped."""
+        return levels >= self.prior.skip_below - 0.5
+
+    def bits(self, residuals: Tensor, levels: Tensor) -> Tensor:
+        """Bits of relaxed residuals, those that are skipped apart."""
+        scales = SCALE_MIN * torch.exp(LOG_SCALE_STEP * levels.clamp(0, SCALES - 1))
+        return (gaussian_bits(residuals, scales) * self.coded(levels)).sum()
+
+    def squared_error(self, x: Tensor, v: Tensor, post_filter: PostFilter) -> Tensor:
+        """In grey levels, over all pixels, the mean of their channels; x: (H, W, 3) or (H, W)."""
+        u = v / self.gain
+        with torch.autocast("cpu", torch.bfloat16, fast_dtype() == torch.bfloat16):
+            x_hat = self.g_s(u * self.std, u, self.s)[0].permute(1, 2, 0)
+        x_hat = Filtered.apply(x_hat.mean(dim=2) if x.ndim == 2 else x_hat, post_filter)
+        error = x_hat[: len(x), : x.shape[1]] - x
+        return error.square().sum() * (255**2 / (1 if x.ndim == 2 else 3))
+
+
+class Refinement:
+    """The latents of one tile on their way down.
+
+    pixels: uint8, of the tile and what lies around it; v: their latents, (h, w, M) float32 in
+    quantiser steps, where to begin; core: the tile within v; v_hat: what the tile is coded as,
+    int32 in LATENT_BITS; z: the tile's hyperlatents, (hz, wz, channels) float32, where to begin.
+    """
+
+    def __init__(
         self,
+        refiner: Refiner,
         pixels: np.ndarray,
         v: np.ndarray,
         core: Region,
         v_hat: np.ndarray,
         z: np.ndarray,
-        stops: Sequence[int],
-        count: Callable[[int], None],
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Refined latents of a tile, (h, w, M) float32 in quantiser steps, and hyperlatents, (hz,
-        wz, channels) float32, after each of `stops` iterations while they are finite.
-
-        pixels: uint8, of the tile and what lies around it; v: their latents, where to begin; core:
-        the tile within v; v_hat: what the tile is coded as, int32 in LATENT_BITS; z: the tile's
-        hyperlatents, where to begin; `count` is called with the iterations done.
-        """
-        x, around = to_grid(_samples(pixels)), to_grid(v)
-        v, z = around[:, :, *core].clone().requires_grad_(), to_grid(z).clone().requires_grad_()
-        generator = torch.Generator().manual_seed(0)
-        adam = torch.optim.Adam([{"params": [v]}, {"params": [z]}], betas=(0.9, 0.99))
+    ):
+        self.refiner, self.core, self.iterations = refiner, core, 0
+        self.x = torch.from_numpy(pixels / np.float32(255) - np.float32(0.5))
+        self.around = to_grid(v)
+        self.v = self.around[:, :, *core].clone().requires_grad_()
+        self.z = to_grid(z).clone().requires_grad_()
+        self.generator = torch.Generator().manual_seed(0)
+        self.adam = torch.optim.Adam(
+            [{"params": [self.v]}, {"params": [self.z]}], betas=(0.9, 0.99)
+        )
         with torch.no_grad():
-            means, levels = self.relaxed(to_grid(v_hat * 2.0**-LATENT_BITS), residual(z, 0.0))
-        for i in range(1, stops[-1] + 1):
-            z_hat = _round(z, generator)
-            r = _round(v - means, generator)
-            relaxed = torch.where(self._coded(levels), r, 0) + means
-            means, levels = self.relaxed(relaxed, z_hat)
-            whole = around.clone()
-            whole[:, :, *core] = relaxed
-            bits = self._bits(relaxed - means, levels) + self.relaxed.z_bits(z_hat)
-            cost = bits + self.lmbda * self._squared_error(x, whole)
-            adam.zero_grad()
-            (cost / x[0, 0].numel()).backward()
-            for group, factor in zip(adam.param_groups, (1, Z_FACTOR)):
-                group["lr"] = factor * learning_rate(i)
-            adam.step()
-            if not (v.isfinite().all() and z.isfinite().all()):
-                return  # weights from strangers can be such that gradients overflow
-            means, levels = means.detach(), levels.detach()
-            count(i)
-            if i in stops:
-                yield to_array(v).copy(), to_array(z).copy()
+            v_hat, z_hat = to_grid(v_hat * 2.0**-LATENT_BITS), residual(self.z, 0.0)
+            self.means, self.levels = refiner.relaxed(v_hat, z_hat)
 
-    def _coded(self, levels: Tensor) -> Tensor:
-        """Where residuals are coded, and not skipped."""
-        return levels >= self.prior.skip_below - 0.5
+    def advance(
+        self, until: int, post_filter: PostFilter, count: Callable[[int], None]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Latents and hyperlatents after `until` iterations in all; None once they are not finite.
 
-    def _bits(self, residuals: Tensor, levels: Tensor) -> Tensor:
-        """Bits of relaxed residuals, those that are skipped apart."""
-        scales = SCALE_MIN * torch.exp(LOG_SCALE_STEP * levels.clamp(0, SCALES - 1))
-        return (gaussian_bits(residuals, scales) * self._coded(levels)).sum()
+        post_filter: what their pixels will be filtered by; `count` is called with the iterations
+        done.
+        """
+        while self.iterations < until:
+            self._step(post_filter)
+            # Weights from strangers can be such that gradients overflow.
+            if not (self.v.isfinite().all() and self.z.isfinite().all()):
+                return None
+            count(self.iterations)
+        return to_array(self.v).copy(), to_array(self.z).copy()
 
-    def _squared_error(self, x: Tensor, v: Tensor) -> Tensor:
-        """In grey levels, over all pixels, the mean of their channels."""
-        u = v / self.gain
-        with torch.autocast("cpu", torch.bfloat16, fast_dtype() == torch.bfloat16):
-            x_hat = self.g_s(u * self.std, u, self.s)[:, :, : x.shape[2], : x.shape[3]]
-        if x.shape[1] == 1:
-            x_hat = x_hat.mean(dim=1, keepdim=True)
-        return (x_hat - x).square().mean(dim=1).sum() * 255**2
+    def _step(self, post_filter: PostFilter) -> None:
+        refiner = self.refiner
+        self.iterations += 1
+        z_hat = _round(self.z, self.generator)
+        r = _round(self.v - self.means, self.generator)
+        relaxed = torch.where(refiner.coded(self.levels), r, 0) + self.means
+        means, levels = refiner.relaxed(relaxed, z_hat)
+        whole = self.around.clone()
+        whole[:, :, *self.core] = relaxed
+        bits = refiner.bits(relaxed - means, levels) + refiner.relaxed.z_bits(z_hat)
+        cost = bits + refiner.lmbda * refiner.squared_error(self.x, whole, post_filter)
+        self.adam.zero_grad()
+        (cost / (self.x.shape[0] * self.x.shape[1])).backward()
+        for group, factor in zip(self.adam.param_groups, (1, Z_FACTOR)):
+            group["lr"] = factor * learning_rate(self.iterations)
+        self.adam.step()
+        self.means, self.levels = means.detach(), levels.detach()
 
 
 class RelaxedPrior:
@@ -205,11 +229,6 @@ def _round(r: Tensor, generator: torch.Generator) -> Tensor:
 
 def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, LEAKY_SLOPE)
-
-
-def _samples(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) or (H, W) -> (H, W, 3 or 1) in -0.5..0.5."""
-    return np.atleast_3d(pixels) / 255 - 0.5
 
 
 def _channels(values: np.ndarray) -> Tensor:

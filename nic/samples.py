@@ -15,10 +15,9 @@ def samples(pixels: np.ndarray) -> np.ndarray:
     return x if x.shape[2] == 3 else np.repeat(x, 3, axis=2)
 
 
-def grey_levels(x_hat: np.ndarray, gray: bool) -> np.ndarray:
-    """What g_s gives, (H, W, 3), as uint8 (H, W, 3) or, gray, (H, W)."""
-    x_hat = (x_hat + np.float32(0.5)) * 255
-    return np.clip(np.rint(x_hat.mean(axis=2) if gray else x_hat), 0, 255).astype(np.uint8)
+def grey_levels(x_hat: np.ndarray) -> np.ndarray:
+    """Samples as uint8, of the same shape."""
+    return np.clip(np.rint((x_hat + np.float32(0.5)) * 255), 0, 255).astype(np.uint8)
 
 
 def pad(grid: np.ndarray, multiple: int) -> np.ndarray:

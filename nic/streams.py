@@ -12,6 +12,7 @@ from nic import regions
 from nic.config import HYPER_STRIDE
 from nic.errors import ChecksumError, FormatError, NicError, part_of_file
 from nic.models import Model
+from nic.postfilter import PostFilter
 from nic.prior import LatentCode
 from nic.range_coder import PRECISION
 from nic.regions import Region
@@ -26,14 +27,18 @@ class TileCode(NamedTuple):
     hyper: bytes
     latents: bytes
     latents_crc: int
+    post_filter: PostFilter
     estimated_bits: float
     """By the densities; 0 where not asked for."""
 
 
-def tile_code(z_hat: np.ndarray, y: LatentCode, model: Model, estimate: bool) -> TileCode:
-    """A tile from its hyperlatents and coded latents."""
+def tile_code(
+    z_hat: np.ndarray, y: LatentCode, post_filter: PostFilter, model: Model, estimate: bool
+) -> TileCode:
+    """A tile from its hyperlatents, coded latents and post-filter."""
     bits = estimated_bits(z_hat, y, model) if estimate else 0.0
-    return TileCode(model.prior.encode_z(z_hat), y.stream, latents_crc(y.v_hat), bits)
+    hyper = model.prior.encode_z(z_hat)
+    return TileCode(hyper, y.stream, latents_crc(y.v_hat), post_filter, bits)
 
 
 def decode_tiles(

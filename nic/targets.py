@@ -37,12 +37,19 @@ class Files(Protocol):
     def psnr(self, data: bytes) -> float: ...
 
 
-def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
+def for_size(files: Files, quick: Files | None, plain: Files | None, limit: int) -> bytes:
     """The file of at most `limit` bytes, and within SLACK of it.
 
-    quick: cheaper files to begin the search with. InputError where no file comes close.
+    quick: cheaper files to begin the search with; plain: files of smoother sizes, of which one will
+    do where none of `files` does. InputError where no file comes close.
     """
+    data = _for_size(files, quick, limit)
+    if plain is not None and len(data) < (1 - SLACK) * limit:
+        data = max(data, _for_size(plain, None, limit), key=len)
+    return data
 
+
+def _for_size(files: Files, quick: Files | None, limit: int) -> bytes:
     def size(files: Files) -> Callable[[int], int]:
         return cache(lambda step: len(files.file(step, ZONE)))
 
@@ -56,21 +63,29 @@ def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
     return _narrowed(lambda zone: files.file(step + 1, zone), limit)
 
 
-def for_psnr(files: Files, quick: Files | None, target: float) -> bytes:
-    """A file whose PSNR is within DECIBELS of the target; InputError where there is none."""
+def for_psnr(files: Files, quick: Files | None, plain: Files | None, target: float) -> bytes:
+    """A file whose PSNR is within DECIBELS of the target; InputError where there is none.
+
+    quick, plain: as in `for_size`.
+    """
 
     def psnr(files: Files) -> Callable[[int], float]:
         return cache(lambda step: files.psnr(files.file(step, ZONE)))
 
-    values = psnr(files)
+    seen: list[float] = []
     start = None if quick is None else _last_below(psnr(quick), target)
-    step = _last_below(values, target, start)
-    # On small pictures PSNR rises unevenly: another step near by may be nearer.
-    around = range(max(0, step - NEAR), min(step + 1 + NEAR, LAST_STEP) + 1)
-    for near in sorted(around, key=lambda k: abs(k - step - 0.5)):
-        if abs(values(near) - target) <= DECIBELS:
-            return files.file(near, ZONE)
-    nearest = min((values(k) for k in around), key=lambda value: abs(value - target))
+    for own in (files, plain):
+        if own is None:
+            continue
+        values = psnr(own)
+        step = _last_below(values, target, start)
+        # On small pictures PSNR rises unevenly: another step near by may be nearer.
+        around = range(max(0, step - NEAR), min(step + 1 + NEAR, LAST_STEP) + 1)
+        for near in sorted(around, key=lambda k: abs(k - step - 0.5)):
+            if abs(values(near) - target) <= DECIBELS:
+                return own.file(near, ZONE)
+        seen += map(values, around)
+    nearest = min(seen, key=lambda value: abs(value - target))
     raise InputError(
         f"{target:g} dB cannot be met: the nearest that this picture has is {nearest:.2f} dB"
     )

@@ -18,10 +18,13 @@ def empty(side: int, hyper: int, fingerprint: bytes) -> bytes:
     )  # fmt: skip
 
 
-def of_tiles(header: container.Header, parts: list[tuple[dict[str, bytes], int]]) -> bytes:
-    """A file of the same header with other tiles; parts: of each, its streams and latents' CRC."""
+def of_tiles(
+    header: container.Header, parts: list[tuple[dict[str, bytes], int]], **others: bytes
+) -> bytes:
+    """A file of the same header with other tiles; parts: of each, its streams and latents' CRC;
+    others: chunks that are not in parts."""
     packed, latents_crc = tiles.pack(parts)
-    return rewritten(header, dict(packed), latents_crc)
+    return rewritten(header, dict(packed) | others, latents_crc)
 
 
 def rewritten(

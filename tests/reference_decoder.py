@@ -46,13 +46,14 @@ def decode(data: bytes, weights: bytes) -> Decoded:
         raise error("model", "the model at hand does not have the fingerprint")
     model = Model(weights)
     metadata = {kind: inflate(chunks[kind]) for kind in "cex" if kind in chunks}
+    filters = read_filters(header, chunks["f"]) if "f" in chunks else None
     tiles = read_tiles(header, chunks)
     v_hat = np.zeros((-(-header.height // 16), -(-header.width // 16), model.M), np.int64)
     for tile in tiles:
         latents = decode_tile(model, header, tile)
         v_hat[tile.top : tile.top + tile.h, tile.left : tile.left + tile.w] = latents
     alpha = decode_alpha(tiles, header) if "A" in chunks else None
-    return Decoded(v_hat, synthesise(model, header, v_hat), alpha, metadata)
+    return Decoded(v_hat, synthesise(model, header, v_hat, tiles, filters), alpha, metadata)
 
 
 def decode_tile(model: Model, header: Header, tile: Tile) -> np.ndarray:
@@ -455,16 +456,108 @@ def decode_latents(model: Model, header: Header, chunk: bytes, psi: np.ndarray) 
 # Synthesis
 
 
-def synthesise(model: Model, header: Header, v_hat: np.ndarray) -> np.ndarray:
+def synthesise(
+    model: Model,
+    header: Header,
+    v_hat: np.ndarray,
+    tiles: list[Tile],
+    filters: list[Filter] | None,
+) -> np.ndarray:
     """Section "Synthesis": the pixels, uint8, (height, width, 3) or, gray, (height, width)."""
     s = model.s_max * header.quality_step / 255
     u = (v_hat / 64) / (model["prior.gains"][header.quality_step] / 65536)
     y = u * model["std"].reshape(-1)
     x = {"block": block_transforms, "gdn": gdn_transforms}[model.transforms](model, u, y, s)
-    x = x[: header.height, : header.width]
     if header.gray:
         x = x.mean(axis=-1)
+    if filters is not None:
+        x = post_filter(x, tiles, filters)
+    x = x[: header.height, : header.width]
     return np.clip(np.round(x * 255), 0, 255).astype(np.uint8)
+
+
+NEAR = [(0, 1), (1, -1), (1, 0), (1, 1)]
+FAR = [(0, 2), (1, -2), (1, 2), (2, -2), (2, -1), (2, 0), (2, 1), (2, 2)]
+LUMA, BLUE, GREEN = range(3)
+
+
+class Term(NamedTuple):
+    source: int
+    neighbour: tuple[int, int]
+    clipped: bool
+
+
+def both(source: int, neighbours: list[tuple[int, int]]) -> list[Term]:
+    return [Term(source, n, clipped) for n in neighbours for clipped in (False, True)]
+
+
+FROM_LUMA = [Term(LUMA, n, False) for n in NEAR]
+TERMS = [both(LUMA, NEAR + FAR), both(BLUE, NEAR) + FROM_LUMA, both(GREEN, NEAR) + FROM_LUMA]
+
+Filter = dict[int, tuple[float, list[int]]]
+"""By component: the threshold, and the weights of its terms."""
+
+
+def read_filters(header: Header, chunk: bytes) -> list[Filter]:
+    """Section "Post-filter", of each tile."""
+    source, filters = Source(chunk), []
+    count = -(-header.width // 1024) * -(-header.height // 1024)
+    for _ in range(count):
+        present = source.integer(1)
+        if present >= (2 if header.gray else 8):
+            raise error("format", "an unknown component is filtered")
+        own = {}
+        for component, terms in enumerate(TERMS):
+            if present >> component & 1:
+                code = source.integer(1)
+                if code == 0:
+                    raise error("format", "a threshold's code is 0")
+                weights = [(b + 128) % 256 - 128 for b in source.take(len(terms))]
+                own[component] = 2 ** (code / 16 - 4) / 255, weights
+        filters.append(own)
+    if source.position != len(chunk):
+        raise error("format", "chunk f is longer than its filters")
+    return filters
+
+
+def post_filter(x: np.ndarray, tiles: list[Tile], filters: list[Filter]) -> np.ndarray:
+    """Section "Post-filter": x (rows, columns, 3) or, gray, (rows, columns)."""
+    if x.ndim == 2:
+        components = [x]
+    else:
+        red, green, blue = np.moveaxis(x, 2, 0)
+        components = [(red + green + blue) / 3, (red - blue) / 2, (red - 2 * green + blue) / 6]
+    result = x.copy()
+    for tile, own in zip(tiles, filters):
+        moves = [np.zeros(x.shape[:2]) for _ in range(3)]
+        for component, (threshold, weights) in own.items():
+            for term, weight in zip(TERMS[component], weights):
+                add_flow(moves[component], components, term, weight / 256, threshold)
+        luma, blue, green = moves
+        place = (
+            slice(16 * tile.top, 16 * (tile.top + tile.h)),
+            slice(16 * tile.left, 16 * (tile.left + tile.w)),
+        )
+        if x.ndim == 2:
+            result[place] += luma[place]
+        else:
+            changes = [luma + blue + green, luma - 2 * green, luma - blue + green]
+            result[place] += np.stack(changes, axis=-1)[place]
+    return result
+
+
+def add_flow(
+    move: np.ndarray, components: list[np.ndarray], term: Term, weight: float, threshold: float
+) -> None:
+    source, (dy, dx) = components[term.source], term.neighbour
+    rows, columns = source.shape
+    for i in range(rows - dy):
+        for j in range(max(0, -dx), min(columns, columns - dx)):
+            flow = source[i + dy, j + dx] - source[i, j]
+            if term.clipped:
+                flow = min(max(flow, -threshold), threshold)
+            move[i, j] += weight * flow
+            move[i + dy, j + dx] -= weight * flow
 
 
 def block_transforms(model: Model, u: np.ndarray, y: np.ndarray, s: float) -> np.ndarray:

@@ -541,7 +541,8 @@ def test_crops_and_damaged_tiles(model, tmp_path, monkeypatch, capsys):
     for wrong in ("1000,4,500,10", "1,2,3", "a,b,c,d"):
         assert cli.main(["decode", "wide.nic", f"--crop={wrong}", "-o", "no.png"]) == 2
     data = bytearray(Path("wide.nic").read_bytes())
-    data[-5] ^= 1  # the last byte of the last tile
+    sizes = dict(container.read_header(data).chunks)
+    data[-5 - sizes["f"]] ^= 1  # the last byte of the last tile
     Path("damaged.nic").write_bytes(data)
     capsys.readouterr()
     assert cli.main(["info", "damaged.nic"]) == cli.main(["decode", "damaged.nic"]) == 4

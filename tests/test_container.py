@@ -129,6 +129,7 @@ def test_the_header_needs_only_the_first_bytes():
 
 def test_the_longest_header_is_within_its_bound():
     header = container.Header(
+        version=container.VERSION,
         fingerprint=bytes(8),
         quality_step=255,
         flags=container.Flags(gray=True, lanes=128),

@@ -34,28 +34,28 @@ def test_size_is_met_from_below_or_refused(smallest, ratio, quick):
     limit, files = round(smallest * ratio), Files(smallest)
     least, most = size_at(0, targets.WIDEST, smallest), size_at(255, targets.ZONE, smallest)
     if least <= limit <= most:
-        size = len(targets.for_size(files, Files(smallest, 1.1) if quick else None, limit))
+        size = len(targets.for_size(files, Files(smallest, 1.1) if quick else None, None, limit))
         assert 0.99 * limit <= size <= limit
     elif limit < least or most < 0.99 * limit:
         with pytest.raises(InputError, match=f" {least if limit < least else most} at"):
-            targets.for_size(files, None, limit)
+            targets.for_size(files, None, None, limit)
     assert len(files.made) <= 26
 
 
 def test_quick_files_save_slow_ones():
     slow = Files(1000)
-    targets.for_size(slow, Files(1000, 1.1), 20_000)
+    targets.for_size(slow, Files(1000, 1.1), None, 20_000)
     assert len(slow.made) <= 8
 
 
 @given(st.floats(25.0, 42.9))
 def test_psnr_is_met_by_a_near_step(target):
     files = Files(100_000)
-    found = files.psnr(targets.for_psnr(files, None, target))
+    found = files.psnr(targets.for_psnr(files, None, None, target))
     assert abs(found - target) <= 0.05
 
 
 @pytest.mark.parametrize("target", [20.0, 60.0])
 def test_psnr_out_of_reach_is_refused(target):
     with pytest.raises(InputError, match="nearest"):
-        targets.for_psnr(Files(100_000), None, target)
+        targets.for_psnr(Files(100_000), None, None, target)

@@ -18,7 +18,8 @@ class BlockNetworks(Networks):
 
     @property
     def reach(self) -> int:
-        # A block reaches one position of its grid, and so does the layer between the grids.
+        # A block reaches one position of its grid, and so does the layer between the grids, which
+        # g_s lacks: there it is the post-filter that sees a little further.
         return self.config.coarse_blocks + (self.config.fine_blocks + 2) // 2
 
     def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:

@@ -13,7 +13,7 @@ class GdnNetworks(Networks):
     """`nic.transforms.gdn` in NumPy."""
 
     window = 32  # the first of g_a's features take 41 MB
-    reach = 2  # 30 pixels: 2 (1 + 2 + 4 + 8) in g_a, 2 + 4 + 8 + 16 in g_s
+    reach = 2  # 30 pixels: 2 (1 + 2 + 4 + 8) in g_a, 2 + 4 + 8 + 16 in g_s; 2 of the post-filter
 
     def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
         for k in range(3):

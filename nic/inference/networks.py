@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nic.config import LATENT_STRIDE, LEAKY_SLOPE, ModelConfig
+from nic.postfilter import PostFilter, filtered
 from nic.regions import scaled, windows
 from nic.samples import grey_levels
 
@@ -23,7 +24,8 @@ class Networks(ABC):
     window: int
     """Side, in latent positions, of the regions into which large images are divided."""
     reach: int
-    """Latent positions that a network sees beyond its own, in each direction."""
+    """Latent positions that a network sees beyond its own, in each direction, with what the
+    post-filter sees beyond."""
 
     def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray]):
         self.config = config
@@ -60,9 +62,12 @@ class Networks(ABC):
             x_hat[scaled(core, LATENT_STRIDE)] = part[scaled(inner, LATENT_STRIDE)]
         return x_hat
 
-    def render(self, u_hat: np.ndarray, s: float, gray: bool) -> np.ndarray:
-        """`synthesise` to pixels: uint8 (16 h, 16 w, 3) or, gray, (16 h, 16 w)."""
-        return grey_levels(self.synthesise(u_hat, s), gray)
+    def render(
+        self, u_hat: np.ndarray, s: float, gray: bool, post_filter: PostFilter
+    ) -> np.ndarray:
+        """`synthesise`, filtered, to pixels: uint8 (16 h, 16 w, 3) or, gray, (16 h, 16 w)."""
+        x_hat = self.synthesise(u_hat, s)
+        return grey_levels(filtered(x_hat.mean(axis=2) if gray else x_hat, post_filter))
 
     @abstractmethod
     def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:

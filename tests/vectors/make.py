@@ -1,5 +1,5 @@
 """Makes the golden files, the pictures they decode to, their manifest, and the example of
-format_spec.md: `python tests/vectors/make.py`.
+format_spec.md: `PYTHONPATH=tests python tests/vectors/make.py`.
 
 Only a new version of the format is a reason to run it: the weights behind them, one file for each
 named model, are frozen. They have few channels: nic-1's were trained for 1,500 steps, those of the
@@ -9,13 +9,16 @@ papers' models are random integers.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import crafted
 import numpy as np
 
-from nic import codec, container, images, models
+from nic import codec, container, images, models, postfilter
 from nic.picture import Picture
+from nic.postfilter import TERMS, Component, PostFilter
 from nic.streams import latents_crc
 
 FOLDER = Path(__file__).parent
@@ -75,6 +78,16 @@ class Vector(NamedTuple):
     quality: float
     lanes: int = 1
     weights: Path = NIC_1
+    filters: Sequence[PostFilter] = ()
+
+
+def component(number: int, code: int) -> Component:
+    """How a component might be filtered, no two terms alike."""
+    weights = [(37 * k + 11) % 41 - 20 for k in range(len(TERMS[number]))]
+    return Component(code, np.array(weights, np.int8))
+
+
+COLOUR = [component(0, 110), component(1, 90), component(2, 75)]
 
 
 VECTORS = {
@@ -89,6 +102,13 @@ VECTORS = {
     "gray-alpha-33x17-q30": Vector(transparent(33, 17, gray=True), 30),
     "metadata-24x16-q50": Vector(documented(24, 16), 50),
     "escapes-19x17-q100": Vector(checkerboard(19, 17), 100, lanes=128),
+    "filtered-48x33-q60": Vector(Picture(picture(48, 33)), 60, filters=[COLOUR]),
+    "gray-filtered-3x40-q40": Vector(
+        Picture(picture(3, 40, gray=True)), 40, filters=[[component(0, 120)]]
+    ),
+    "tiles-filtered-1040x24-q30": Vector(
+        Picture(picture(1040, 24)), 30, filters=[[None, component(1, 100), None], COLOUR]
+    ),
     "tiles-1040x24-q30": Vector(Picture(picture(1040, 24)), 30),
     "tiles-gray-alpha-20x2060-q10": Vector(transparent(20, 2060, gray=True), 10, lanes=2),
     "tiles-partly-opaque-1030x9-q20": Vector(partly_opaque(1030, 9), 20),
@@ -124,9 +144,12 @@ def main() -> None:
     start = text.index("\n\n    89 4E 49 43 ", text.index("## Example file")) + 2
     SPEC.write_text(text[:start] + example() + text[text.index("\n\n", start) :])
     manifest = {}
-    for name, (source, quality, lanes, weights) in VECTORS.items():
+    for name, (source, quality, lanes, weights, filters) in VECTORS.items():
         model = models.load(weights)
         data = codec.encode(source, quality, model=model, lanes=lanes, effort=EFFORT)
+        if filters:
+            header, chunks = container.read(data)
+            data = crafted.rewritten(header, chunks | {"f": postfilter.pack(filters)})
         manifest[name] = write(FOLDER / name, data, model)
     (FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 

@@ -1,0 +1,193 @@
+"""The post-filter: how each tile's file has its decoded pixels moved.
+
+g_s is the same for all images; the filter is fitted to one tile (`postfilter_fit.py`), and takes a
+few percent of the squared error back for some 50 bytes. Between a pixel p and its neighbour q flows
+phi(x[q] - x[p]), which is added to p and taken from q; phi is odd and linear in two pieces, so that
+edges, whose differences are large, are moved otherwise than noise. This is the nonlinear adaptive
+loop filter of VVC with its cross-component one (Karczewicz et al. 2021, "VVC in-loop filters", sec.
+V), outside of any loop; and one step of a diffusion as in Perona and Malik 1990.
+
+Components: luma = (R + G + B) / 3, blue = (R - B) / 2, green = (R - 2 G + B) / 6, which are
+orthogonal; of a gray image, luma alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from nic.errors import FormatError
+from nic.regions import Region
+
+if TYPE_CHECKING:
+    import torch
+
+Plane = TypeVar("Plane", np.ndarray, "torch.Tensor")
+
+REACH = 2
+"""Pixels that the filter sees beyond its own, in each direction."""
+
+UNIT = 256
+"""Weights are whole multiples of 1 / UNIT."""
+
+ROWS = 64
+"""Taken at a time, so that a CPU's cache holds them."""
+
+NEAR = [(0, 1), (1, -1), (1, 0), (1, 1)]
+FAR = [(0, 2), (1, -2), (1, 2), (2, -2), (2, -1), (2, 0), (2, 1), (2, 2)]
+
+
+class Term(NamedTuple):
+    """What flows between neighbours for a weight of 1: the difference of a component."""
+
+    source: int
+    """The component: 0 luma, 1 blue, 2 green."""
+    neighbour: tuple[int, int]
+    """Rows and columns from one pixel to the other."""
+    clipped: bool
+    """Whether the difference is clipped, to plus and minus the threshold."""
+
+
+def _terms(source: int, neighbours: Sequence[tuple[int, int]], kinds: Sequence[bool]) -> list[Term]:
+    return [Term(source, neighbour, clipped) for neighbour in neighbours for clipped in kinds]
+
+
+TERMS = (
+    _terms(0, NEAR + FAR, [False, True]),
+    _terms(1, NEAR, [False, True]) + _terms(0, NEAR, [False]),
+    _terms(2, NEAR, [False, True]) + _terms(0, NEAR, [False]),
+)
+"""Of luma, blue and green, in the order of their weights."""
+
+
+POWER = (3, 2, 6)
+"""What the squares of luma, blue and green add to the sum of the squares of red, green and blue."""
+
+
+class Component(NamedTuple):
+    """How one component of a tile is filtered."""
+
+    code: int
+    """1..255, of the threshold."""
+    weights: np.ndarray
+    """(terms,) int8, in 1 / UNIT."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in a file."""
+        return 1 + len(self.weights)
+
+
+PostFilter = Sequence[Component | None]
+"""A tile's: luma, blue, green, or luma alone; None where a component is left as it is."""
+
+
+def threshold(code: int) -> float:
+    """In samples of 0..1."""
+    return 2.0 ** (code / 16 - 4) / 255
+
+
+def pack(filters: Sequence[PostFilter]) -> bytes:
+    """Chunk `f`, of the filters of all tiles in their order; empty where there are none."""
+    if not any(any(own) for own in filters):
+        return b""
+    return b"".join(map(_pack, filters))
+
+
+def _pack(post_filter: PostFilter) -> bytes:
+    present = sum(1 << k for k, own in enumerate(post_filter) if own)
+    parts = [bytes([own.code]) + own.weights.tobytes() for own in post_filter if own]
+    return bytes([present]) + b"".join(parts)
+
+
+def unpack(data: bytes, count: int, gray: bool) -> list[PostFilter]:
+    """Chunk `f` -> the filters of so many tiles; FormatError where it is malformed."""
+    filters, at = [], 0
+    for _ in range(count):
+        post_filter, at = _unpack(data, at, TERMS[:1] if gray else TERMS)
+        filters.append(post_filter)
+    if at != len(data):
+        raise FormatError("chunk f is too long")
+    return filters
+
+
+def _unpack(data: bytes, at: int, terms: Sequence[Sequence[Term]]) -> tuple[PostFilter, int]:
+    def read(size: int) -> bytes:
+        nonlocal at
+        at += size
+        if at > len(data):
+            raise FormatError("chunk f is too short")
+        return data[at - size : at]
+
+    [present] = read(1)
+    if present >> len(terms):
+        raise FormatError("chunk f filters unknown components")
+    post_filter: list[Component | None] = []
+    for k, own in enumerate(terms):
+        if not present >> k & 1:
+            post_filter.append(None)
+            continue
+        [code] = read(1)
+        if code == 0:
+            raise FormatError("chunk f has a threshold of 0")
+        post_filter.append(Component(code, np.frombuffer(read(len(own)), np.int8)))
+    return post_filter, at
+
+
+def filtered(x: Plane, post_filter: PostFilter) -> Plane:
+    """Samples, float32 (H, W, 3) or, gray, (H, W), as the filter moves them; NumPy's or PyTorch's."""
+    if not any(post_filter):
+        return x
+    planes = components(x)
+    return moved(
+        x, [_move(planes, terms, own) if own else 0.0 for own, terms in zip(post_filter, TERMS)]
+    )
+
+
+def moved(x: Plane, moves: Sequence[Plane | float]) -> Plane:
+    """Samples whose components are moved by so much."""
+    if x.ndim == 2:
+        return x + moves[0]
+    luma, blue, green = moves
+    x = x + 0.0  # a copy
+    x[..., 0] += luma + blue + green
+    x[..., 1] += luma - 2 * green
+    x[..., 2] += luma - blue + green
+    return x
+
+
+def components(x: Plane) -> list[Plane]:
+    """Luma, blue and green, or, gray, luma."""
+    if x.ndim == 2:
+        return [x]
+    red, green, blue = x[..., 0], x[..., 1], x[..., 2]
+    return [(red + green + blue) / 3, (red - blue) / 2, (red - 2 * green + blue) / 6]
+
+
+def _move(planes: Sequence[Plane], terms: Sequence[Term], own: Component) -> Plane:
+    """What is added to a component."""
+    move, bend = planes[0] * 0, threshold(own.code)
+    for top in range(0, len(move), ROWS):
+        for term, weight in zip(terms, own.weights.tolist()):
+            p, q = ends(move.shape, term.neighbour, top, top + ROWS)
+            flow = planes[term.source][q] - planes[term.source][p]
+            if term.clipped:
+                flow = flow.clip(-bend, bend)
+            flow = flow * (weight / UNIT)
+            move[p] += flow
+            move[q] -= flow
+    return move
+
+
+def ends(
+    shape: Sequence[int], neighbour: tuple[int, int], top: int, bottom: int
+) -> tuple[Region, Region]:
+    """Of a plane the pixels in rows from `top` to `bottom` that have this neighbour, and these
+    neighbours."""
+    (h, w), (dy, dx) = shape, neighbour
+    last, left, right = min(bottom, h - dy), max(0, -dx), min(w, w - dx)
+    rows, columns = slice(top, max(top, last)), slice(left, max(left, right))
+    there = slice(rows.start + dy, rows.stop + dy), slice(columns.start + dx, columns.stop + dx)
+    return (rows, columns), there
