@@ -33,7 +33,7 @@ UNIT = 256
 """Weights are whole multiples of 1 / UNIT."""
 
 ROWS = 64
-"""Taken at a time, so that a CPU's cache holds them."""
+"""Taken at a time by a CPU, whose cache holds them; a GPU takes all at once."""
 
 NEAR = [(0, 1), (1, -1), (1, 0), (1, 1)]
 FAR = [(0, 2), (1, -2), (1, 2), (2, -2), (2, -1), (2, 0), (2, 1), (2, 2)]
@@ -169,9 +169,10 @@ def components(x: Plane) -> list[Plane]:
 def _move(planes: Sequence[Plane], terms: Sequence[Term], own: Component) -> Plane:
     """What is added to a component."""
     move, bend = planes[0] * 0, threshold(own.code)
-    for top in range(0, len(move), ROWS):
+    rows = len(move) if getattr(move, "is_cuda", False) else ROWS
+    for top in range(0, len(move), rows):
         for term, weight in zip(terms, own.weights.tolist()):
-            p, q = ends(move.shape, term.neighbour, top, top + ROWS)
+            p, q = ends(move.shape, term.neighbour, top, top + rows)
             flow = planes[term.source][q] - planes[term.source][p]
             if term.clipped:
                 flow = flow.clip(-bend, bend)
