@@ -13,7 +13,7 @@ orthogonal; of a gray image, luma alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -40,26 +40,29 @@ FAR = [(0, 2), (1, -2), (1, 2), (2, -2), (2, -1), (2, 0), (2, 1), (2, 2)]
 
 
 class Term(NamedTuple):
-    """What flows between neighbours for a weight of 1: the difference of a component."""
+    """What flows between neighbours: phi of the difference of a component."""
 
     source: int
     """The component: 0 luma, 1 blue, 2 green."""
     neighbour: tuple[int, int]
     """Rows and columns from one pixel to the other."""
-    clipped: bool
-    """Whether the difference is clipped, to plus and minus the threshold."""
+    weights: int
+    """1: of the difference; 2: also of the difference clipped to plus and minus the threshold."""
 
 
-def _terms(source: int, neighbours: Sequence[tuple[int, int]], kinds: Sequence[bool]) -> list[Term]:
-    return [Term(source, neighbour, clipped) for neighbour in neighbours for clipped in kinds]
+def _terms(source: int, neighbours: Sequence[tuple[int, int]], weights: int) -> list[Term]:
+    return [Term(source, neighbour, weights) for neighbour in neighbours]
 
 
 TERMS = (
-    _terms(0, NEAR + FAR, [False, True]),
-    _terms(1, NEAR, [False, True]) + _terms(0, NEAR, [False]),
-    _terms(2, NEAR, [False, True]) + _terms(0, NEAR, [False]),
+    _terms(0, NEAR + FAR, 2),
+    _terms(1, NEAR, 2) + _terms(0, NEAR, 1),
+    _terms(2, NEAR, 2) + _terms(0, NEAR, 1),
 )
 """Of luma, blue and green, in the order of their weights."""
+
+WEIGHT_COUNTS = tuple(sum(term.weights for term in own) for own in TERMS)
+"""How many these are."""
 
 
 POWER = (3, 2, 6)
@@ -72,12 +75,23 @@ class Component(NamedTuple):
     code: int
     """1..255, of the threshold."""
     weights: np.ndarray
-    """(terms,) int8, in 1 / UNIT."""
+    """int8, in 1 / UNIT, one or two for each term."""
+
+    @property
+    def threshold(self) -> float:
+        """In samples of 0..1."""
+        return threshold(self.code)
 
     @property
     def size(self) -> int:
         """Bytes in a file."""
         return 1 + len(self.weights)
+
+    def slopes(self, terms: Sequence[Term]) -> Iterator[tuple[Term, float, float]]:
+        """Each term, phi's slope beyond the threshold, and by how much it is steeper within."""
+        weights = iter((self.weights / UNIT).tolist())
+        for term in terms:
+            yield term, next(weights), next(weights) if term.weights == 2 else 0.0
 
 
 PostFilter = Sequence[Component | None]
@@ -106,14 +120,14 @@ def unpack(data: bytes, count: int, gray: bool) -> list[PostFilter]:
     """Chunk `f` -> the filters of so many tiles; FormatError where it is malformed."""
     filters, at = [], 0
     for _ in range(count):
-        post_filter, at = _unpack(data, at, TERMS[:1] if gray else TERMS)
+        post_filter, at = _unpack(data, at, WEIGHT_COUNTS[:1] if gray else WEIGHT_COUNTS)
         filters.append(post_filter)
     if at != len(data):
         raise FormatError("chunk f is too long")
     return filters
 
 
-def _unpack(data: bytes, at: int, terms: Sequence[Sequence[Term]]) -> tuple[PostFilter, int]:
+def _unpack(data: bytes, at: int, counts: Sequence[int]) -> tuple[PostFilter, int]:
     def read(size: int) -> bytes:
         nonlocal at
         at += size
@@ -122,17 +136,17 @@ def _unpack(data: bytes, at: int, terms: Sequence[Sequence[Term]]) -> tuple[Post
         return data[at - size : at]
 
     [present] = read(1)
-    if present >> len(terms):
+    if present >> len(counts):
         raise FormatError("chunk f filters unknown components")
     post_filter: list[Component | None] = []
-    for k, own in enumerate(terms):
+    for k, count in enumerate(counts):
         if not present >> k & 1:
             post_filter.append(None)
             continue
         [code] = read(1)
         if code == 0:
             raise FormatError("chunk f has a threshold of 0")
-        post_filter.append(Component(code, np.frombuffer(read(len(own)), np.int8)))
+        post_filter.append(Component(code, np.frombuffer(read(count), np.int8)))
     return post_filter, at
 
 
@@ -168,15 +182,15 @@ def components(x: Plane) -> list[Plane]:
 
 def _move(planes: Sequence[Plane], terms: Sequence[Term], own: Component) -> Plane:
     """What is added to a component."""
-    move, bend = planes[0] * 0, threshold(own.code)
+    move, bend = planes[0] * 0, own.threshold
     rows = len(move) if getattr(move, "is_cuda", False) else ROWS
     for top in range(0, len(move), rows):
-        for term, weight in zip(terms, own.weights.tolist()):
+        for term, slope, within in own.slopes(terms):
             p, q = ends(move.shape, term.neighbour, top, top + rows)
-            flow = planes[term.source][q] - planes[term.source][p]
-            if term.clipped:
-                flow = flow.clip(-bend, bend)
-            flow = flow * (weight / UNIT)
+            difference = planes[term.source][q] - planes[term.source][p]
+            flow = difference * slope
+            if within:
+                flow += difference.clip(-bend, bend) * within
             move[p] += flow
             move[q] -= flow
     return move

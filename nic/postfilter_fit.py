@@ -54,13 +54,14 @@ def _fit(
     if not 0 < rms < math.inf:
         return None
     code = min(max(round(16 * (math.log2(rms) + 4)), 1), 255)
-    products, sums = np.zeros((len(terms), len(terms))), np.zeros(len(terms))
+    count = sum(term.weights for term in terms)
+    products, sums = np.zeros((count, count)), np.zeros(count)
     rows, columns = at
     for top in range(rows.start, rows.stop, ROWS):
         band = slice(top, min(top + ROWS, rows.stop)), columns
         own = within(band, at)
         seen = slice(None) if shown is None else shown[own].ravel()
-        flows = _flows(planes, band, terms, threshold(code)).reshape(len(terms), -1)[:, seen]
+        flows = _flows(planes, band, terms, threshold(code)).reshape(count, -1)[:, seen]
         products += flows @ flows.T
         sums += flows @ error[own].ravel()[seen]
     products, sums = products / UNIT**2, sums / UNIT
@@ -73,18 +74,20 @@ def _fit(
 def _flows(
     planes: Sequence[np.ndarray], band: Region, terms: Sequence[Term], bend: float
 ) -> np.ndarray:
-    """(terms, h, w) float32: what flows into each pixel of a band at weights of 1."""
+    """(weights, h, w) float32: what flows into each pixel of a band at weights of 1."""
     wider = [slice(max(0, r.start - REACH), r.stop + REACH) for r in band]
     around = overlap((wider[0], wider[1]), whole(*planes[0].shape))
     planes, inner = [plane[around] for plane in planes], within(band, around)
-    flows = np.zeros((len(terms), *planes[0].shape), np.float32)
-    for term, flow in zip(terms, flows):
-        p, q = ends(flow.shape, term.neighbour, 0, len(flow))
+    count = sum(term.weights for term in terms)
+    flows = np.zeros((count, *planes[0].shape), np.float32)
+    unused = iter(flows)
+    for term in terms:
+        p, q = ends(planes[0].shape, term.neighbour, 0, len(planes[0]))
         difference = planes[term.source][q] - planes[term.source][p]
-        if term.clipped:
-            difference = difference.clip(-bend, bend)
-        flow[p] += difference
-        flow[q] -= difference
+        for part in (difference, difference.clip(-bend, bend))[: term.weights]:
+            flow = next(unused)
+            flow[p] += part
+            flow[q] -= part
     return flows[:, *inner]
 
 

@@ -11,7 +11,6 @@ from nic.postfilter import (
     POWER,
     ROWS,
     TERMS,
-    UNIT,
     Component,
     PostFilter,
     Term,
@@ -19,7 +18,6 @@ from nic.postfilter import (
     ends,
     filtered,
     moved,
-    threshold,
 )
 
 
@@ -56,13 +54,14 @@ def _flow_back(
     of_move: Tensor,
 ) -> None:
     """Add to `backs`, the planes' gradients, what comes of a component's move."""
-    bend = threshold(own.code)
     for top in range(0, len(of_move), ROWS):
-        for term, weight in zip(terms, own.weights.tolist()):
+        for term, slope, within in own.slopes(terms):
             p, q = ends(of_move.shape, term.neighbour, top, top + ROWS)
-            back = (of_move[p] - of_move[q]) * (weight / UNIT)
-            if term.clipped:
+            back = of_move[p] - of_move[q]
+            if within:
                 difference = planes[term.source][q] - planes[term.source][p]
-                back = back * (difference.abs() <= bend)
+                back *= (difference.abs() <= own.threshold) * within + slope
+            else:
+                back *= slope
             backs[term.source][q] += back
             backs[term.source][p] -= back

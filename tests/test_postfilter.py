@@ -14,14 +14,14 @@ from nic import codec, container
 from nic.errors import FormatError
 from nic.fidelity import psnr
 from nic.picture import Picture
-from nic.postfilter import TERMS, Component, components, filtered, pack, threshold, unpack
+from nic.postfilter import WEIGHT_COUNTS, Component, components, filtered, pack, threshold, unpack
 from nic.postfilter_fit import fit
 
 WHOLE = slice(0, 48), slice(0, 64)
 
 
 def component(number: int):
-    weights = arrays(np.int8, len(TERMS[number]))
+    weights = arrays(np.int8, WEIGHT_COUNTS[number])
     return st.none() | st.builds(Component, st.integers(1, 255), weights)
 
 
@@ -30,7 +30,7 @@ COLOURS = st.tuples(*map(component, range(3)))
 
 def alone(number: int, term: int, weight: int, code: int = 100) -> list[Component | None]:
     """A filter of one weight."""
-    weights = np.zeros(len(TERMS[number]), np.int8)
+    weights = np.zeros(WEIGHT_COUNTS[number], np.int8)
     weights[term] = weight
     return [Component(code, weights) if k == number else None for k in range(3)]
 

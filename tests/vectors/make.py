@@ -18,7 +18,7 @@ import numpy as np
 
 from nic import codec, container, images, models, postfilter
 from nic.picture import Picture
-from nic.postfilter import TERMS, Component, PostFilter
+from nic.postfilter import WEIGHT_COUNTS, Component, PostFilter
 from nic.streams import latents_crc
 
 FOLDER = Path(__file__).parent
@@ -83,7 +83,7 @@ class Vector(NamedTuple):
 
 def component(number: int, code: int) -> Component:
     """How a component might be filtered, no two terms alike."""
-    weights = [(37 * k + 11) % 41 - 20 for k in range(len(TERMS[number]))]
+    weights = [(37 * k + 11) % 41 - 20 for k in range(WEIGHT_COUNTS[number])]
     return Component(code, np.array(weights, np.int8))
 
 
