@@ -63,16 +63,14 @@ def encode(
     step = quality_step(50.0 if quality is None else quality)
     options = _lanes(lanes), alpha_quality, exact
     files = Files(picture, model, effort, *options, report, progress)
-    # Sizes rise most smoothly without a post-filter, which small pictures have at some steps only.
-    plain = Files(picture, model, 0, *options) if effort in FILTERED else None
     # Where a file takes long, the search begins from what a quick one comes to.
-    quick = plain if effort in REFINED else None
+    quick = Files(picture, model, 0, *options) if effort in REFINED else None
 
     def found() -> bytes:
         if psnr is not None:
-            return targets.for_psnr(files, quick, plain, _positive("psnr", psnr))
+            return targets.for_psnr(files, quick, _positive("psnr", psnr))
         if size is not None:
-            return targets.for_size(files, quick, plain, int(_positive("size", size)))
+            return targets.for_size(files, quick, int(_positive("size", size)))
         return files.file(step)
 
     data = found()
@@ -132,19 +130,20 @@ class Files:
         progress: Progress | None = None,
     ):
         self.picture, self.model, self.report = picture, model, report
+        self.filters = effort in FILTERED
         self.metadata = metadata.pack(picture)
         opacity = _opacity(picture, alpha_quality)
         self.alpha = None if opacity is None else list(_code_alpha(opacity))
         shown = None if exact or opacity is None else opacity > 0
         self.encoder = Encoder(picture.pixels, shown, model, effort, lanes, progress)
 
-    def file(self, step: int, dead_zone: float = 0.0) -> bytes:
-        """The file at a quality step; dead_zone: as in `Encoder.code`."""
+    def file(self, step: int, dead_zone: float = 0.0, filtered: bool = True) -> bytes:
+        """The file at a quality step; dead_zone, filtered: as in `Encoder.code`."""
         report = self.report
         with timed(report, "analysis"):
             self.encoder.latents(step)
         with timed(report, "latents"):
-            codes = self.encoder.code(step, dead_zone, report is not None)
+            codes = self.encoder.code(step, dead_zone, filtered, report is not None)
         if report is not None:
             report["hyper_bits"] = sum(8 * len(code.hyper) for code in codes)
             report["latent_bits"] = sum(8 * len(code.latents) for code in codes)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nic import alpha, quantizer, regions, tiles
+from nic import alpha, postfilter, quantizer, regions, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
 from nic.effort import FILTERED, lmbda, stops
 from nic.errors import InputError
 from nic.extras import require
 from nic.models import Model
-from nic.postfilter import PostFilter, filtered, pack
+from nic.postfilter import PostFilter
 from nic.postfilter_fit import fit
 from nic.prior import LATENT_BITS, LatentCode
 from nic.regions import Region
@@ -28,7 +28,11 @@ from nic.symbols import VALUE_MAX
 from nic.wavefront import Progress
 
 if TYPE_CHECKING:
-    from nic.refine import Refiner
+    from nic.refine import Objective
+
+
+CHUNK_ENTRY = 2
+"""Bytes that chunk `f` takes in the table of chunks."""
 
 
 class Latents(NamedTuple):
@@ -69,13 +73,15 @@ class Encoder:
             require("train", "torch")
         self._recent: dict[int, Latents] = {}
 
-    def code(self, step: int, dead_zone: float = 0.0, estimate: bool = False) -> list[TileCode]:
+    def code(
+        self, step: int, dead_zone: float = 0.0, filtered: bool = True, estimate: bool = False
+    ) -> list[TileCode]:
         """The streams of all tiles at a quality step.
 
-        dead_zone: what rounding takes off residuals, in quantiser steps; estimate: also count bits
-        by the densities.
+        dead_zone: what rounding takes off residuals, in quantiser steps; filtered: whether there
+        may be post-filters, if the effort has them; estimate: also count bits by the densities.
         """
-        return code_tiles([self], step, dead_zone, estimate, self.progress)[0]
+        return code_tiles([self], step, dead_zone, filtered, estimate, self.progress)[0]
 
     def latents(self, step: int) -> Latents:
         """Latents at a quality step, refined where the effort asks for it.
@@ -89,9 +95,9 @@ class Encoder:
     def _latents(self, step: int) -> Latents:
         latents = self._analyse(step)
         if stops(self.effort):
-            from nic.refine import Refiner
+            from nic.refine import Objective
 
-            refiner = Refiner(self.model, step, lmbda(self.model.config, step))
+            objective = Objective(self.model, step, lmbda(self.model.config, step))
             total = stops(self.effort)[-1]
             for n, region in enumerate(self.tiles):
 
@@ -99,7 +105,7 @@ class Encoder:
                     if self.progress:
                         self.progress(before + iterations, len(self.tiles) * total)
 
-                self._refine(latents, step, region, refiner, count)
+                self._refine(latents, step, region, objective, count)
         return latents
 
     def _pixels(self, region: Region) -> np.ndarray:
@@ -124,13 +130,26 @@ class Encoder:
             raise InputError("the model gives no finite latents for this picture")
         return Latents(v, z)
 
-    def post_filter(
+    def finished(
         self, latents: Latents, step: int, region: Region, v_hat: np.ndarray
-    ) -> PostFilter:
-        """The filter that goes with a tile's coded latents; none at the lowest effort."""
-        if self.effort not in FILTERED:
-            return ()
-        return self._fit(*self._synthesised(latents, step, region, v_hat), step, region)
+    ) -> tuple[PostFilter, float]:
+        """The filter that a tile coded as v_hat is best shown with, and the squared error of its
+        8-bit pixels, in grey levels, the mean of their channels, over those that are shown."""
+        x_hat, at = self._synthesised(latents, step, region, v_hat)
+        worth, original = lmbda(self.model.config, step), self._original(region)
+        height, width = original.shape[:2]
+        area = regions.scaled(region, LATENT_STRIDE)
+        shown = np.ones((height, width), bool) if self.shown is None else self.shown[area]
+
+        def squared(x: np.ndarray) -> float:
+            error = np.square(grey_levels(x)[at].astype(np.float32) - original)
+            return float(error[shown].sum(dtype=np.float64)) * height * width / error.size
+
+        post_filter = fit(x_hat, original, at, shown, worth)
+        plain, moved = squared(x_hat), squared(postfilter.filtered(x_hat, post_filter))
+        # What the fit gained beyond white and black is nothing, and chunk f has an entry too.
+        pays = worth * (plain - moved) > 8 * (len(postfilter.pack([post_filter])) + CHUNK_ENTRY)
+        return (post_filter, moved) if pays else ((), plain)
 
     def _synthesised(
         self, latents: Latents, step: int, region: Region, v_hat: np.ndarray
@@ -142,41 +161,34 @@ class Encoder:
         v = latents.v[window].copy()
         v[regions.within(region, window)] = v_hat * np.float32(2.0**-LATENT_BITS)
         x_hat = networks.synthesise(v / self.model.gain(step), config.s(step))
+        if self.pixels.ndim == 2:
+            x_hat = x_hat.mean(axis=2)
         image = regions.whole(*self.pixels.shape[:2])
         area = regions.overlap(regions.scaled(region, LATENT_STRIDE), image)
-        outer = regions.scaled(window, LATENT_STRIDE)
-        return x_hat.mean(axis=2) if self.pixels.ndim == 2 else x_hat, regions.within(area, outer)
+        return x_hat, regions.within(area, regions.scaled(window, LATENT_STRIDE))
 
     def _original(self, region: Region) -> np.ndarray:
         """A tile's pixels as they were analysed."""
         window = regions.widened(region, self.model.networks.reach, *self.grid)
         return self._pixels(window)[regions.scaled(regions.within(region, window), LATENT_STRIDE)]
 
-    def _fit(self, x_hat: np.ndarray, at: Region, step: int, region: Region) -> PostFilter:
-        shown = None if self.shown is None else self.shown[regions.scaled(region, LATENT_STRIDE)]
-        return fit(x_hat, self._original(region), at, shown, lmbda(self.model.config, step))
-
     def _cost(
         self, latents: Latents, step: int, region: Region, code: LatentCode
     ) -> tuple[float, PostFilter]:
         """bits + lmbda * squared error of a tile as the decoder will have it, see `effort.lmbda`;
         and its filter."""
-        x_hat, at = self._synthesised(latents, step, region, code.v_hat)
-        post_filter = self._fit(x_hat, at, step, region)
-        rendered = grey_levels(filtered(x_hat, post_filter))[at]
-        error = rendered.astype(np.float32) - self._original(region)
-        height, width = error.shape[:2]
-        squared = float(np.square(error).sum(dtype=np.float64)) * height * width / error.size
-        streams = code.stream, self.model.prior.encode_z(latents.z_hat(region)), pack([post_filter])
-        bits = 8 * sum(map(len, streams))
-        return bits + lmbda(self.model.config, step) * squared, post_filter
+        post_filter, squared = self.finished(latents, step, region, code.v_hat)
+        size = len(code.stream) + len(self.model.prior.encode_z(latents.z_hat(region)))
+        if post_filter:
+            size += len(postfilter.pack([post_filter])) + CHUNK_ENTRY
+        return 8 * size + lmbda(self.model.config, step) * squared, post_filter
 
     def _refine(
         self,
         latents: Latents,
         step: int,
         region: Region,
-        refiner: Refiner,
+        objective: Objective,
         count: Callable[[int], None],
     ) -> None:
         """Move a tile's latents on, in place, to where its cost is least.
@@ -190,7 +202,7 @@ class Encoder:
         least, post_filter = self._cost(latents, step, region, code)
         best = latents.v[region].copy(), latents.z[at].copy()
         refinement = Refinement(
-            refiner,
+            objective,
             self._pixels(window),
             latents.v[window],
             regions.within(region, window),
@@ -213,6 +225,7 @@ def code_tiles(
     encoders: Sequence[Encoder],
     step: int,
     dead_zone: float = 0.0,
+    filtered: bool = True,
     estimate: bool = False,
     progress: Progress | None = None,
 ) -> list[list[TileCode]]:
@@ -227,8 +240,9 @@ def code_tiles(
         grids = [(latents[n], region, encoders[n].lanes) for n, region in parts[at]]
         group = _code(grids, step, model, dead_zone, share)
         for (n, region), code in zip(parts[at], group):
-            own = latents[n]
-            post_filter = encoders[n].post_filter(own, step, region, code.v_hat)
+            own, post_filter = latents[n], ()
+            if filtered and encoders[n].effort in FILTERED:
+                post_filter, _ = encoders[n].finished(own, step, region, code.v_hat)
             codes[n].append(tile_code(own.z_hat(region), code, post_filter, model, estimate))
     return codes
 

@@ -20,16 +20,16 @@ from nic.postfilter import (
     ends,
     threshold,
 )
-from nic.regions import Region, overlap, whole, within
+from nic.regions import Region, widened, within
 
 
 def fit(
-    x_hat: np.ndarray, original: np.ndarray, at: Region, shown: np.ndarray | None, lmbda: float
+    x_hat: np.ndarray, original: np.ndarray, at: Region, shown: np.ndarray, lmbda: float
 ) -> PostFilter:
-    """The filter of a tile that takes most off bits + lmbda * squared error.
+    """The filter of a tile that takes most off bits + lmbda * squared error of the samples.
 
     x_hat: decoded samples, float32 (H, W, 3) or (H, W), of the tile and what lies around it; at:
-    the tile within them; original: its uint8 pixels; shown: bool, which of them count, or None;
+    the tile within them; original: its uint8 pixels; shown: bool, which of them count;
     lmbda: bits that a squared grey level is worth, the mean of three.
     """
     planes = components(x_hat)
@@ -45,14 +45,15 @@ def _fit(
     planes: Sequence[np.ndarray],
     error: np.ndarray,
     at: Region,
-    shown: np.ndarray | None,
+    shown: np.ndarray,
     terms: Sequence[Term],
     worth: float,
 ) -> Component | None:
     """worth: bits that a unit of squared error is worth."""
-    rms = 255 * math.sqrt(np.square(error).mean(dtype=np.float64))
-    if not 0 < rms < math.inf:
+    squared = np.square(error[shown]).sum(dtype=np.float64)
+    if not 0 < squared < math.inf:
         return None
+    rms = 255 * math.sqrt(squared / shown.sum())
     code = min(max(round(16 * (math.log2(rms) + 4)), 1), 255)
     count = sum(term.weights for term in terms)
     products, sums = np.zeros((count, count)), np.zeros(count)
@@ -60,7 +61,7 @@ def _fit(
     for top in range(rows.start, rows.stop, ROWS):
         band = slice(top, min(top + ROWS, rows.stop)), columns
         own = within(band, at)
-        seen = slice(None) if shown is None else shown[own].ravel()
+        seen = slice(None) if shown[own].all() else shown[own].ravel()
         flows = _flows(planes, band, terms, threshold(code)).reshape(count, -1)[:, seen]
         products += flows @ flows.T
         sums += flows @ error[own].ravel()[seen]
@@ -75,8 +76,7 @@ def _flows(
     planes: Sequence[np.ndarray], band: Region, terms: Sequence[Term], bend: float
 ) -> np.ndarray:
     """(weights, h, w) float32: what flows into each pixel of a band at weights of 1."""
-    wider = [slice(max(0, r.start - REACH), r.stop + REACH) for r in band]
-    around = overlap((wider[0], wider[1]), whole(*planes[0].shape))
+    around = widened(band, REACH, *planes[0].shape)
     planes, inner = [plane[around] for plane in planes], within(band, around)
     count = sum(term.weights for term in terms)
     flows = np.zeros((count, *planes[0].shape), np.float32)

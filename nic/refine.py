@@ -3,7 +3,8 @@
 g_a and h_a give good latents and hyperlatents for any picture; these go on from there, for the
 picture at hand, down the gradient of bits + lmbda * squared error. Rounding is relaxed as in Yang
 et al. 2020, "Improving inference for neural image compression", sec. 3.2: a residual r becomes a
-random mixture of floor(r) and ceil(r), mostly of the nearer. Any latents are valid latents: the
+random mixture of floor(r) and ceil(r), mostly of the nearer. The error is that of the pixels which
+the post-filter gives. Any latents are valid latents: the
 format and the decoder know nothing of this.
 
 Needs PyTorch. bfloat16 where the processor has it: only the encoder's choices depend on it.
@@ -51,9 +52,9 @@ Z_FACTOR = 4
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
 
 
-class Refiner:
-    """What the refinement of all tiles shares: bits and squared error, with gradients, of one model
-    at one quality step."""
+class Objective:
+    """What is to become least: bits and squared error of latents, with gradients, of one model at
+    one quality step; all tiles share it."""
 
     def __init__(self, model: Model, step: int, lmbda: float):
         config, prior = model.config, model.prior
@@ -74,7 +75,8 @@ class Refiner:
         return (gaussian_bits(residuals, scales) * self.coded(levels)).sum()
 
     def squared_error(self, x: Tensor, v: Tensor, post_filter: PostFilter) -> Tensor:
-        """In grey levels, over all pixels, the mean of their channels; x: (H, W, 3) or (H, W)."""
+        """Of latents v, (1, M, h, w) in quantiser steps, whose pixels should be x, (H, W, 3) or
+        (H, W) samples: in squared grey levels, over all pixels, the mean of their channels."""
         u = v / self.gain
         with torch.autocast("cpu", torch.bfloat16, fast_dtype() == torch.bfloat16):
             x_hat = self.g_s(u * self.std, u, self.s)[0].permute(1, 2, 0)
@@ -93,14 +95,14 @@ class Refinement:
 
     def __init__(
         self,
-        refiner: Refiner,
+        objective: Objective,
         pixels: np.ndarray,
         v: np.ndarray,
         core: Region,
         v_hat: np.ndarray,
         z: np.ndarray,
     ):
-        self.refiner, self.core, self.iterations = refiner, core, 0
+        self.objective, self.core, self.iterations = objective, core, 0
         self.x = torch.from_numpy(pixels / np.float32(255) - np.float32(0.5))
         self.around = to_grid(v)
         self.v = self.around[:, :, *core].clone().requires_grad_()
@@ -111,7 +113,7 @@ class Refinement:
         )
         with torch.no_grad():
             v_hat, z_hat = to_grid(v_hat * 2.0**-LATENT_BITS), residual(self.z, 0.0)
-            self.means, self.levels = refiner.relaxed(v_hat, z_hat)
+            self.means, self.levels = objective.relaxed(v_hat, z_hat)
 
     def advance(
         self, until: int, post_filter: PostFilter, count: Callable[[int], None]
@@ -130,16 +132,16 @@ class Refinement:
         return to_array(self.v).copy(), to_array(self.z).copy()
 
     def _step(self, post_filter: PostFilter) -> None:
-        refiner = self.refiner
+        objective = self.objective
         self.iterations += 1
         z_hat = _round(self.z, self.generator)
         r = _round(self.v - self.means, self.generator)
-        relaxed = torch.where(refiner.coded(self.levels), r, 0) + self.means
-        means, levels = refiner.relaxed(relaxed, z_hat)
+        relaxed = torch.where(objective.coded(self.levels), r, 0) + self.means
+        means, levels = objective.relaxed(relaxed, z_hat)
         whole = self.around.clone()
         whole[:, :, *self.core] = relaxed
-        bits = refiner.bits(relaxed - means, levels) + refiner.relaxed.z_bits(z_hat)
-        cost = bits + refiner.lmbda * refiner.squared_error(self.x, whole, post_filter)
+        bits = objective.bits(relaxed - means, levels) + objective.relaxed.z_bits(z_hat)
+        cost = bits + objective.lmbda * objective.squared_error(self.x, whole, post_filter)
         self.adam.zero_grad()
         (cost / (self.x.shape[0] * self.x.shape[1])).backward()
         for group, factor in zip(self.adam.param_groups, (1, Z_FACTOR)):

@@ -30,65 +30,91 @@ from step to step, as they do not where each picks its own."""
 
 
 class Files(Protocol):
-    """A picture's files by quality step and dead zone; see `codec.Files`."""
+    """A picture's files by quality step, dead zone, and whether they may have a post-filter; see
+    `codec.Files`."""
 
-    def file(self, step: int, dead_zone: float) -> bytes: ...
+    filters: bool
+    """Whether they ever have one."""
+
+    def file(self, step: int, dead_zone: float, filtered: bool) -> bytes: ...
 
     def psnr(self, data: bytes) -> float: ...
 
 
-def for_size(files: Files, quick: Files | None, plain: Files | None, limit: int) -> bytes:
+Key = tuple[int, float, bool]
+"""What a file is made with."""
+
+
+def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
     """The file of at most `limit` bytes, and within SLACK of it.
 
-    quick: cheaper files to begin the search with; plain: files of smoother sizes, of which one will
-    do where none of `files` does. InputError where no file comes close.
+    quick: cheaper files to begin the search with. InputError where no file comes close.
     """
-    data = _for_size(files, quick, limit)
-    if plain is not None and len(data) < (1 - SLACK) * limit:
-        data = max(data, _for_size(plain, None, limit), key=len)
-    return data
+    sizes = cache(lambda *key: len(files.file(*key)))
+    start = None if quick is None else _quick_start(lambda data: len(data), quick, limit)
+    found, errors = [], []
+    for filtered in _kinds(files):
+        try:
+            found.append(_for_size(sizes, filtered, start, limit))
+        except InputError as error:
+            errors.append(error)
+            continue
+        if sizes(*found[-1]) >= (1 - SLACK) * limit:
+            break
+    if not found:
+        raise errors[-1]
+    return files.file(*max(found, key=lambda key: sizes(*key)))
 
 
-def _for_size(files: Files, quick: Files | None, limit: int) -> bytes:
-    def size(files: Files) -> Callable[[int], int]:
-        return cache(lambda step: len(files.file(step, ZONE)))
-
-    sizes = size(files)
-    start = None if quick is None else _last_below(size(quick), limit)
-    step = _last_below(sizes, limit, start)
-    if step >= 0 and sizes(step) >= (1 - SLACK) * limit:
-        return files.file(step, ZONE)
+def _for_size(sizes: Callable[..., int], filtered: bool, start: int | None, limit: int) -> Key:
+    step = _last_below(lambda step: sizes(step, ZONE, filtered), limit, start)
+    if step >= 0 and (size := sizes(step, ZONE, filtered)) >= (1 - SLACK) * limit:
+        return step, ZONE, filtered
     if step == LAST_STEP:
-        raise InputError(f"{limit} bytes are more than this picture can use: {sizes(step)} at most")
-    return _narrowed(lambda zone: files.file(step + 1, zone), limit)
+        raise InputError(f"{limit} bytes are more than this picture can use: {size} at most")
+    above = step + 1
+    if (least := sizes(above, WIDEST, filtered)) > limit:
+        raise InputError(f"{limit} bytes are too few for this picture: {least} at least")
+    zone = _zone(lambda zone: sizes(above, zone, filtered), (1 - SLACK) * limit, limit)
+    return above, zone, filtered
 
 
-def for_psnr(files: Files, quick: Files | None, plain: Files | None, target: float) -> bytes:
+def for_psnr(files: Files, quick: Files | None, target: float) -> bytes:
     """A file whose PSNR is within DECIBELS of the target; InputError where there is none.
 
-    quick, plain: as in `for_size`.
+    quick: as in `for_size`.
     """
-
-    def psnr(files: Files) -> Callable[[int], float]:
-        return cache(lambda step: files.psnr(files.file(step, ZONE)))
-
-    seen: list[float] = []
-    start = None if quick is None else _last_below(psnr(quick), target)
-    for own in (files, plain):
-        if own is None:
-            continue
-        values = psnr(own)
-        step = _last_below(values, target, start)
+    values = cache(lambda *key: files.psnr(files.file(*key)))
+    start = None if quick is None else _quick_start(quick.psnr, quick, target)
+    tried = []
+    for filtered in _kinds(files):
+        step = _last_below(lambda step: values(step, ZONE, filtered), target, start)
         # On small pictures PSNR rises unevenly: another step near by may be nearer.
         around = range(max(0, step - NEAR), min(step + 1 + NEAR, LAST_STEP) + 1)
         for near in sorted(around, key=lambda k: abs(k - step - 0.5)):
-            if abs(values(near) - target) <= DECIBELS:
-                return own.file(near, ZONE)
-        seen += map(values, around)
-    nearest = min(seen, key=lambda value: abs(value - target))
+            tried.append((near, ZONE, filtered))
+            if abs(values(*tried[-1]) - target) <= DECIBELS:
+                return files.file(*tried[-1])
+        if filtered and 0 <= step < LAST_STEP:
+            least, most = target - DECIBELS, target + DECIBELS
+            zone = _zone(lambda zone: values(step + 1, zone, True), least, most)
+            tried.append((step + 1, zone, True))
+            if abs(values(*tried[-1]) - target) <= DECIBELS:
+                return files.file(*tried[-1])
+    nearest = min((values(*key) for key in tried), key=lambda value: abs(value - target))
     raise InputError(
         f"{target:g} dB cannot be met: the nearest that this picture has is {nearest:.2f} dB"
     )
+
+
+def _kinds(files: Files) -> list[bool]:
+    """Filtered files first. Small pictures have filters at some steps only, where size and PSNR
+    jump; without filters they do not."""
+    return [True, False] if files.filters else [False]
+
+
+def _quick_start(value: Callable[[bytes], float], quick: Files, target: float) -> int:
+    return _last_below(lambda step: value(quick.file(step, ZONE, False)), target)
 
 
 def _last_below(value: Callable[[int], float], target: float, start: int | None = None) -> int:
@@ -109,15 +135,13 @@ def _last_below(value: Callable[[int], float], target: float, start: int | None 
     return low
 
 
-def _narrowed(encode: Callable[[float], bytes], limit: int) -> bytes:
-    """The dead zone that brings a file too large to within SLACK below the limit, by bisection."""
+def _zone(value: Callable[[float], float], least: float, most: float) -> float:
+    """The dead zone at which what falls as it grows lies between the two; by bisection, the
+    narrowest found above which it is too low where there is none."""
     low, high = ZONE, WIDEST
-    if (least := len(encode(high))) > limit:
-        raise InputError(f"{limit} bytes are too few for this picture: {least} at least")
     for _ in range(16):
         zone = (low + high) / 2
-        data = encode(zone)
-        if (1 - SLACK) * limit <= len(data) <= limit:
-            return data
-        low, high = (zone, high) if len(data) > limit else (low, zone)
-    return encode(high)
+        if least <= (found := value(zone)) <= most:
+            return zone
+        low, high = (zone, high) if found > most else (low, zone)
+    return high

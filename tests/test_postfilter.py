@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from vectors.make import COLOUR, picture
 
-from nic import codec, container
+from nic import alpha, codec, container
+from nic.effort import lmbda
 from nic.errors import FormatError
 from nic.fidelity import psnr
 from nic.picture import Picture
 from nic.postfilter import WEIGHT_COUNTS, Component, components, filtered, pack, threshold, unpack
 from nic.postfilter_fit import fit
 
-WHOLE = slice(0, 48), slice(0, 64)
+WHOLE, ALL = (slice(0, 48), slice(0, 64)), np.ones((48, 64), bool)
 
 
 def component(number: int):
@@ -152,18 +153,18 @@ def squared(x: np.ndarray, pixels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("gray", [False, True])
 def test_what_is_chosen_pays(gray):
-    pixels, lmbda = picture(64, 48, gray), 0.02
+    pixels, value = picture(64, 48, gray), 0.02
     x_hat = blurred(pixels)
-    chosen = fit(x_hat, pixels, WHOLE, None, lmbda)
+    chosen = fit(x_hat, pixels, WHOLE, ALL, value)
     gain = squared(x_hat, pixels) - squared(filtered(x_hat, chosen), pixels)
-    assert lmbda * gain > 8 * len(pack([chosen])) > 0
-    assert fit(x_hat, pixels, WHOLE, None, lmbda / 1e4) == [None] * len(chosen)
+    assert value * gain > 8 * len(pack([chosen])) > 0
+    assert fit(x_hat, pixels, WHOLE, ALL, value / 1e4) == [None] * len(chosen)
 
 
 def test_nothing_is_chosen_where_nothing_is_wrong():
     pixels = picture(64, 48)
     exact = pixels / np.float32(255) - np.float32(0.5)
-    assert fit(exact, pixels, WHOLE, None, 1e9) == [None] * 3
+    assert fit(exact, pixels, WHOLE, ALL, 1e9) == [None] * 3
 
 
 def test_what_is_hidden_does_not_count():
@@ -173,7 +174,7 @@ def test_what_is_hidden_does_not_count():
     other[~shown] = np.random.default_rng(1).integers(0, 256, (48 * 24, 3))
     x_hat = blurred(pixels)
     assert not fit(x_hat, other, WHOLE, np.zeros_like(shown), 1.0)[0]
-    masked, whole = (fit(x_hat, other, WHOLE, mask, 1.0) for mask in (shown, None))
+    masked, whole = (fit(x_hat, other, WHOLE, mask, 1.0) for mask in (shown, ALL))
     errors = [squared(filtered(x_hat, f)[:, :38], pixels[:, :38]) for f in (masked, whole)]
     assert errors[0] < errors[1]
 
@@ -181,7 +182,7 @@ def test_what_is_hidden_does_not_count():
 def test_a_tile_is_fitted_with_what_lies_around_it():
     pixels = picture(64, 48)
     x_hat, at = blurred(pixels), (slice(9, 40), slice(0, 50))
-    chosen = fit(x_hat, pixels[at], at, None, 1.0)
+    chosen = fit(x_hat, pixels[at], at, ALL[at], 1.0)
     gain = squared(x_hat[at], pixels[at]) - squared(filtered(x_hat, chosen)[at], pixels[at])
     assert gain > 0.2 * squared(x_hat[at], pixels[at])
 
@@ -199,6 +200,58 @@ def test_files_have_it_from_effort_1_and_are_better_for_it(model):
     a, b = (psnr(source.pixels, codec.decode(data, model=model).pixels) for data in (plain, own))
     assert b > a + 0.05
     assert codec.encode(source, 60, effort=3, model=model) == own
+
+
+def graphic() -> np.ndarray:
+    """Rectangles of saturated colours."""
+    pixels = np.full((128, 128, 3), 255, np.uint8)
+    pixels[20:60, 30:90], pixels[70:110, 10:50] = (255, 0, 0), 0
+    return pixels
+
+
+@pytest.mark.parametrize("size", [182, 250, 700])
+def test_a_size_is_met_whether_or_not_a_filter_fits(model, size):
+    data = codec.encode(Picture(graphic()), size=size, effort=1, model=model)
+    assert 0.99 * size <= len(data) <= size
+
+
+def test_transparency_is_coded_once(model, monkeypatch):
+    calls, encode = [], alpha.encode
+    monkeypatch.setattr(alpha, "encode", lambda *args: calls.append(args) or encode(*args))
+    opacity = np.arange(900, dtype=np.uint8).reshape(30, 30)
+    codec.encode(Picture(picture(30, 30), opacity), 50, model=model)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("quality", [15, 40])
+def test_effort_1_costs_no_more_than_0(model, quality):
+    pixels, costs = graphic(), []
+    for effort in (0, 1):
+        data = codec.encode(Picture(pixels), quality, effort=effort, model=model)
+        error = codec.decode(data, model=model).pixels.astype(float) - pixels
+        value = lmbda(model.config, codec.quality_step(quality))
+        costs.append(8 * len(data) + value * np.square(error).mean(axis=2).sum())
+    assert costs[1] <= costs[0]
+
+
+def test_windows_on_a_device_show_no_seam(model):
+    pytest.importorskip("torch")
+    from nic.inference.on_device import DeviceNetworks
+
+    networks = DeviceNetworks(model.config, model.tensors, torch_device())
+    u_hat = np.random.default_rng(2).normal(size=(7, 8, model.config.M)).astype(np.float32)
+    whole = networks.render(u_hat, 0.5, False, COLOUR)
+    networks.window = 3
+    parts = networks.render(u_hat, 0.5, False, COLOUR)
+    expected = model.networks.render(u_hat, 0.5, False, COLOUR)
+    for found in (whole, parts):
+        assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def torch_device():
+    import torch
+
+    return torch.device("cpu")
 
 
 # Gradients

@@ -1,6 +1,7 @@
 """Targets: the search meets a size from below and a PSNR from either side, or says why not."""
 
 import math
+import struct
 
 import pytest
 from hypothesis import given
@@ -18,15 +19,31 @@ def size_at(step: int, zone: float, smallest: int) -> int:
 class Files:
     """Stands in for a picture's files, and counts the distinct ones made."""
 
+    filters = False
+
     def __init__(self, smallest: int, factor: float = 1.0):
         self.smallest, self.factor, self.made = smallest, factor, set()
 
-    def file(self, step, dead_zone):
-        self.made.add((step, dead_zone))
-        return bytes(round(size_at(step, dead_zone, self.smallest) * self.factor))
+    def file(self, step, dead_zone, filtered):
+        self.made.add((step, dead_zone, filtered))
+        size = round(size_at(step, dead_zone, self.smallest) * self.factor)
+        psnr = 25 + 18 * math.log(size / self.smallest) / (0.0155 * 255)
+        return struct.pack("d", psnr).ljust(size, b" ")
 
     def psnr(self, data):
-        return 25 + 18 * math.log(len(data) / self.smallest) / (0.0155 * 255)
+        return struct.unpack("d", data[:8])[0]
+
+
+class FilteredFiles(Files):
+    """Files of which every other has a filter of 52 bytes and is better by 0.2 dB for it."""
+
+    filters = True
+
+    def file(self, step, dead_zone, filtered):
+        data = super().file(step, dead_zone, filtered)
+        if not filtered or (step + round(1e4 * dead_zone)) % 2:
+            return data
+        return struct.pack("d", self.psnr(data) + 0.2) + data[8:] + bytes(52)
 
 
 @given(st.integers(200, 10**5), st.floats(0.5, 60), st.booleans())
@@ -34,28 +51,41 @@ def test_size_is_met_from_below_or_refused(smallest, ratio, quick):
     limit, files = round(smallest * ratio), Files(smallest)
     least, most = size_at(0, targets.WIDEST, smallest), size_at(255, targets.ZONE, smallest)
     if least <= limit <= most:
-        size = len(targets.for_size(files, Files(smallest, 1.1) if quick else None, None, limit))
+        size = len(targets.for_size(files, Files(smallest, 1.1) if quick else None, limit))
         assert 0.99 * limit <= size <= limit
     elif limit < least or most < 0.99 * limit:
         with pytest.raises(InputError, match=f" {least if limit < least else most} at"):
-            targets.for_size(files, None, None, limit)
+            targets.for_size(files, None, limit)
     assert len(files.made) <= 26
+
+
+@given(st.integers(200, 2000), st.floats(1.0, 50), st.booleans())
+def test_size_is_met_where_filters_come_and_go(smallest, ratio, quick):
+    limit, files = round(smallest * ratio), FilteredFiles(smallest)
+    size = len(targets.for_size(files, Files(smallest, 1.1) if quick else None, limit))
+    assert 0.99 * limit <= size <= limit
+
+
+@given(st.floats(25.2, 42.8))
+def test_psnr_is_met_where_filters_come_and_go(target):
+    files = FilteredFiles(1000)
+    assert abs(files.psnr(targets.for_psnr(files, None, target)) - target) <= 0.05
 
 
 def test_quick_files_save_slow_ones():
     slow = Files(1000)
-    targets.for_size(slow, Files(1000, 1.1), None, 20_000)
+    targets.for_size(slow, Files(1000, 1.1), 20_000)
     assert len(slow.made) <= 8
 
 
 @given(st.floats(25.0, 42.9))
 def test_psnr_is_met_by_a_near_step(target):
     files = Files(100_000)
-    found = files.psnr(targets.for_psnr(files, None, None, target))
+    found = files.psnr(targets.for_psnr(files, None, target))
     assert abs(found - target) <= 0.05
 
 
 @pytest.mark.parametrize("target", [20.0, 60.0])
 def test_psnr_out_of_reach_is_refused(target):
     with pytest.raises(InputError, match="nearest"):
-        targets.for_psnr(Files(100_000), None, None, target)
+        targets.for_psnr(Files(100_000), None, target)
