@@ -58,7 +58,7 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=EFFORTS,
         metavar="E",
-        help="0 (fastest) to 9 (smallest file); 4 and up take seconds to minutes and need PyTorch"
+        help="0 (fastest) to 9 (best picture for its bytes); 4 and up take seconds to minutes and need PyTorch"
         f" (default: {DEFAULT_EFFORT})",
     )
 
