@@ -6,6 +6,7 @@ beside their names, and drive reading, writing and printing.
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -282,12 +283,15 @@ def read_header(data: bytes | Stored) -> Header:
     return header
 
 
-def read(data: bytes | Stored) -> tuple[Header, dict[str, bytes | Stored]]:
+def read(
+    data: bytes | Stored, keep_going: bool = False
+) -> tuple[Header, dict[str, bytes | Stored]]:
     """The header and the chunks' bytes by type.
 
     Every byte is verified, but for the data of several tiles, which of a file that is not in memory
     are not even read: see `nic.tiles`. Raises as `read_header`; FormatError also for a file cut
-    short and for bytes after its end.
+    short and for bytes after its end. keep_going: of several tiles, leave out what a picture can
+    do without where it is damaged, with a UserWarning: metadata and post-filters.
     """
     header = read_header(data)
     if len(data) < header.file_size:
@@ -301,7 +305,10 @@ def read(data: bytes | Stored) -> tuple[Header, dict[str, bytes | Stored]]:
         chunks[kind] = data.part(stretch) if later else data[stretch]
         at += size
     if data[at:] != _data_crc(chunks):
-        raise ChecksumError("the file is damaged: the checksum of its data does not match")
+        if not (keep_going and header.tiles > 1):
+            raise ChecksumError("the file is damaged: the checksum of its data does not match")
+        warnings.warn("metadata or post-filters are damaged: left out", stacklevel=3)
+        chunks = {kind: chunk for kind, chunk in chunks.items() if kind.isupper()}
     return header, chunks
 
 

@@ -41,7 +41,8 @@ def decode(
 
     crop: x, y, width and height of the part wanted, in stored pixels: of tiles that it does not
     need none is decoded, and of a `Stored` file none is read. keep_going: of several tiles, fill
-    damaged ones with gray and say so in a UserWarning, instead of raising an error that names one.
+    damaged ones with gray and say so in a UserWarning, instead of raising an error that names one;
+    do without damaged metadata and post-filters.
     any_ratio: decode even so many pixels from so few bytes that the file looks made to keep its
     reader busy, see `container.MAX_RATIO`. Errors: FormatError,
     ChecksumError, UnsupportedVersion, ModelMismatch, LimitExceeded; InputError for a crop that is
@@ -143,7 +144,7 @@ def _job(
     any_ratio: bool,
     model: Model,
 ) -> Job:
-    header, chunks = container.read(data)
+    header, chunks = container.read(data, keep_going)
     if not any_ratio:
         container.check_ratio(header)
     return _wanted(header, chunks, crop, keep_going, model)

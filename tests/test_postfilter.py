@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from vectors.make import COLOUR, picture
+from vectors.make import COLOUR, FOLDER, NIC_1, picture
 
-from nic import alpha, codec, container
+from nic import alpha, codec, container, models
 from nic.effort import lmbda
-from nic.errors import FormatError
+from nic.errors import ChecksumError, FormatError
 from nic.fidelity import psnr
 from nic.picture import Picture
 from nic.postfilter import WEIGHT_COUNTS, Component, components, filtered, pack, threshold, unpack
@@ -84,6 +84,18 @@ def test_a_malformed_chunk_is_an_error_of_the_file():
     header, chunks = container.read(data)
     with pytest.raises(FormatError, match="chunk f is too short"):
         codec.decode(crafted.rewritten(header, chunks | {"f": b"\x01"}))
+
+
+def test_a_damaged_chunk_is_left_out_where_tiles_are_kept():
+    data = bytearray((FOLDER / "tiles-filtered-1040x24-q30.nic").read_bytes())
+    plain = (FOLDER / "tiles-1040x24-q30.nic").read_bytes()
+    model = models.load(NIC_1)
+    data[-8] ^= 1
+    with pytest.raises(ChecksumError):
+        codec.decode(bytes(data), model=model)
+    with pytest.warns(UserWarning, match="post-filters are damaged"):
+        found = codec.decode(bytes(data), keep_going=True, model=model)
+    np.testing.assert_array_equal(found.pixels, codec.decode(plain, model=model).pixels)
 
 
 # What it does
