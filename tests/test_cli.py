@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import ROOT, start
-from vectors.make import NIC_1
+from vectors.make import FOLDER, NIC_1
 
 import cli
 import nic
@@ -552,6 +552,21 @@ def test_crops_and_damaged_tiles(model, tmp_path, monkeypatch, capsys):
         "nic: warning: damaged.nic: tile 1 (from x 1024, y 0) is damaged" in capsys.readouterr().err
     )
     assert (read("damaged.png")[:, 1024:] == 128).all()
+
+
+def test_damaged_post_filters_are_done_without(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = bytearray((FOLDER / "tiles-filtered-1040x24-q30.nic").read_bytes())
+    data[-8] ^= 1
+    Path("damaged.nic").write_bytes(data)
+    options = ["--weights", str(NIC_1), "-o", "out.png"]
+    assert cli.main(["decode", "damaged.nic", *options]) == 4
+    for extra in ([], ["--crop", "9,9,9,9", "-f"]):
+        capsys.readouterr()
+        assert cli.main(["decode", "damaged.nic", "--keep-going", *options, *extra]) == 0
+        warning = "nic: warning: damaged.nic: metadata or post-filters are damaged: left out"
+        assert capsys.readouterr().err.count(warning) == 1
+    assert read("out.png").shape == (9, 9, 3)
 
 
 def test_version_names_the_model_and_the_device(model, capsys):

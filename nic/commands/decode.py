@@ -92,7 +92,7 @@ def _decode_one(args: argparse.Namespace, name: str) -> None:
             raise InputError("standard input has no name for a file in a folder: name one with -o")
         output = _decoded_name(args, name, output)
     report = {} if args.verbose else None
-    with _sound(name, partly=bool(args.crop)) as (data, header):
+    with _sound(args, name) as (data, header):
         format = images.format_for(args.format or ("png" if output == files.STREAM else output))
         files.check_output(output, name, args.force)
         model = load_model(args, header.pixels)
@@ -140,7 +140,7 @@ def _decode_several(args: argparse.Namespace) -> int:
                 if output in outputs:
                     raise OutputError(f"{output}: made from another file already")
                 with about(name):
-                    container.read(data := files.read(name))
+                    _check(data := files.read(name), args.keep_going)
             except NicError as error:
                 fail(error)
             else:
@@ -177,13 +177,21 @@ def _decoded_name(args: argparse.Namespace, name: str, folder: str | None = None
     return os.path.join(folder, os.path.basename(output)) if folder else output
 
 
+def _check(data: bytes | Stored, keep_going: bool) -> container.Header:
+    """The header of a file that is whole; if what is damaged may be left out, this is not looked
+    at yet."""
+    return container.read_header(data) if keep_going else container.read(data)[0]
+
+
 @contextlib.contextmanager
-def _sound(name: str, partly: bool) -> Iterator[tuple[bytes | Stored, container.Header]]:
+def _sound(
+    args: argparse.Namespace, name: str
+) -> Iterator[tuple[bytes | Stored, container.Header]]:
     """A file that is not broken: one that is, is refused before anything heavy is loaded."""
     with contextlib.ExitStack() as stack:
         with about(name):
-            data = stack.enter_context(files.opened(name, partly))
-            header, _ = container.read(data)
+            data = stack.enter_context(files.opened(name, partly=bool(args.crop)))
+            header = _check(data, args.keep_going)
         yield data, header
 
 
