@@ -64,7 +64,6 @@ TERMS = (
 WEIGHT_COUNTS = tuple(sum(term.weights for term in own) for own in TERMS)
 """How many these are."""
 
-
 POWER = (3, 2, 6)
 """What the squares of luma, blue and green add to the sum of the squares of red, green and blue."""
 
