@@ -9,7 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, postfilter, regions, targets, tiles
+from nic import alpha, container, metadata, models, postfilter_chunk, regions, targets, tiles
 from nic.config import LATENT_STRIDE, QUALITY_STEPS
 from nic.decoder import decode, decode_batch, decode_latents
 from nic.effort import DEFAULT_EFFORT, FILTERED, REFINED, check_effort
@@ -166,7 +166,7 @@ class Files:
             for part, stream in zip(streams, self.alpha):
                 part["A"] = stream
         chunks, crc = tiles.pack([(s, c.latents_crc) for s, c in zip(streams, codes)])
-        if filters := postfilter.pack([code.post_filter for code in codes]):
+        if filters := postfilter_chunk.pack([code.post_filter for code in codes]):
             chunks.append(("f", filters))
         return container.write(
             fingerprint=self.model.fingerprint,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nic import alpha, container, metadata, models, postfilter, regions, tiles
+from nic import alpha, container, metadata, models, postfilter_chunk, regions, tiles
 from nic.config import LATENT_STRIDE
 from nic.errors import InputError, ModelMismatch, NicError, part_of_file
 from nic.models import Model
@@ -171,7 +171,7 @@ def _wanted(
 
 def _filters(header: container.Header, chunks: dict[str, bytes | Stored]) -> list[PostFilter]:
     if "f" in chunks:
-        return postfilter.unpack(chunks["f"], header.tiles, header.gray)
+        return postfilter_chunk.unpack(chunks["f"], header.tiles, header.gray)
     return [()] * header.tiles
 
 

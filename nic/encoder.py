@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nic import alpha, postfilter, quantizer, regions, tiles
+from nic import alpha, postfilter, postfilter_chunk, quantizer, regions, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
 from nic.effort import FILTERED, lmbda, stops
 from nic.errors import InputError
@@ -148,7 +148,9 @@ class Encoder:
         post_filter = fit(x_hat, original, at, shown, worth)
         plain, moved = squared(x_hat), squared(postfilter.filtered(x_hat, post_filter))
         # What the fit gained beyond white and black is nothing, and chunk f has an entry too.
-        pays = worth * (plain - moved) > 8 * (len(postfilter.pack([post_filter])) + CHUNK_ENTRY)
+        pays = worth * (plain - moved) > 8 * (
+            len(postfilter_chunk.pack([post_filter])) + CHUNK_ENTRY
+        )
         return (post_filter, moved) if pays else ((), plain)
 
     def _synthesised(
@@ -180,7 +182,7 @@ class Encoder:
         post_filter, squared = self.finished(latents, step, region, code.v_hat)
         size = len(code.stream) + len(self.model.prior.encode_z(latents.z_hat(region)))
         if post_filter:
-            size += len(postfilter.pack([post_filter])) + CHUNK_ENTRY
+            size += len(postfilter_chunk.pack([post_filter])) + CHUNK_ENTRY
         return 8 * size + lmbda(self.model.config, step) * squared, post_filter
 
     def _refine(

@@ -51,7 +51,7 @@ def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
     quick: cheaper files to begin the search with. InputError where no file comes close.
     """
     sizes = cache(lambda *key: len(files.file(*key)))
-    start = None if quick is None else _quick_start(lambda data: len(data), quick, limit)
+    start = None if quick is None else _quick_start(len, quick, limit)
     found, errors = [], []
     for filtered in _kinds(files):
         try:

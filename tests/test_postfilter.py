@@ -15,7 +15,8 @@ from nic.effort import lmbda
 from nic.errors import ChecksumError, FormatError
 from nic.fidelity import psnr
 from nic.picture import Picture
-from nic.postfilter import WEIGHT_COUNTS, Component, components, filtered, pack, threshold, unpack
+from nic.postfilter import WEIGHT_COUNTS, Component, components, filtered, threshold
+from nic.postfilter_chunk import pack, unpack
 from nic.postfilter_fit import fit
 
 WHOLE, ALL = (slice(0, 48), slice(0, 64)), np.ones((48, 64), bool)

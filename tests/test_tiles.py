@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectors.make import picture
 
-from nic import codec, container, postfilter, regions, tiles
+from nic import codec, container, postfilter, postfilter_chunk, regions, tiles
 from nic.errors import ChecksumError, FormatError, InputError, NicError
 from nic.fidelity import psnr
 from nic.picture import Picture
@@ -126,7 +126,7 @@ def test_no_seam_shows(large, decoded, model):
     s = model.config.s(header.quality_step)
     x_hat = model.networks.synthesise((v_hat / gain).astype(np.float32), s)
     untiled = np.empty_like(decoded.pixels)
-    filters = postfilter.unpack(chunks["f"], header.tiles, header.gray)
+    filters = postfilter_chunk.unpack(chunks["f"], header.tiles, header.gray)
     for (_, columns), own in zip(tiles.regions(40, 2060), filters):
         part = slice(16 * columns.start, 16 * columns.stop)
         untiled[:, part] = grey_levels(postfilter.filtered(x_hat, own))[:40, :2060][:, part]

@@ -58,8 +58,8 @@ def add_effort(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=EFFORTS,
         metavar="E",
-        help="0 (fastest) to 9 (best picture for its bytes); 4 and up take seconds to minutes and need PyTorch"
-        f" (default: {DEFAULT_EFFORT})",
+        help="0 (fastest) to 9 (best picture for its bytes); 4 and up take seconds to minutes and"
+        f" need PyTorch (default: {DEFAULT_EFFORT})",
     )
 
 

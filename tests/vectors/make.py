@@ -16,7 +16,7 @@ from typing import NamedTuple
 import crafted
 import numpy as np
 
-from nic import codec, container, images, models, postfilter
+from nic import codec, container, images, models, postfilter_chunk
 from nic.picture import Picture
 from nic.postfilter import WEIGHT_COUNTS, Component, PostFilter
 from nic.streams import latents_crc
@@ -149,7 +149,7 @@ def main() -> None:
         data = codec.encode(source, quality, model=model, lanes=lanes, effort=EFFORT)
         if filters:
             header, chunks = container.read(data)
-            data = crafted.rewritten(header, chunks | {"f": postfilter.pack(filters)})
+            data = crafted.rewritten(header, chunks | {"f": postfilter_chunk.pack(filters)})
         manifest[name] = write(FOLDER / name, data, model)
     (FOLDER / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
