@@ -102,7 +102,7 @@ def threshold(code: int) -> float:
 
 
 def filtered(x: Plane, post_filter: PostFilter) -> Plane:
-    """Samples, float32 (H, W, 3) or, gray, (H, W), of NumPy or PyTorch, as the filter moves them."""
+    """Float32 samples, (H, W, 3) or, gray, (H, W), of NumPy or PyTorch, moved by the filter."""
     if not any(post_filter):
         return x
     planes = components(x)
