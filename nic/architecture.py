@@ -55,9 +55,20 @@ def _block_layers(config: ModelConfig) -> dict[str, LayerShape]:
         "h_a.down2": LayerShape((config.z_channels, C, 5, 5), 64),
     }
     blocks = {"h_a.block": (C, 16)}
+    if config.detail_blocks:
+        K = config.detail_channels
+        layers |= {
+            "g_a.detail_head": LayerShape((K, 3 * 16, 1, 1), 4),
+            "g_a.detail_down": LayerShape((N, 4 * K, 1, 1), 8),
+            "g_s.detail_head": LayerShape((K, 3 * 16, 1, 1), 4),
+            "g_s.detail_up": LayerShape((4 * K, N, 1, 1), 8),
+            "g_s.detail_tail": LayerShape((3 * 16, K, 1, 1), 4),
+        }
     for side in ("g_a", "g_s"):
         blocks |= {f"{side}.fine.{k}": (N, 8) for k in range(config.fine_blocks)}
         blocks |= {f"{side}.coarse.{k}": (N, 16) for k in range(config.coarse_blocks)}
+        detail = config.detail_channels, 4
+        blocks |= {f"{side}.detail.{k}": detail for k in range(config.detail_blocks)}
     for name, (n, stride) in blocks.items():
         layers[f"{name}.layers.0"] = LayerShape((n // 2, n, 1, 1), stride)
         layers[f"{name}.layers.2"] = LayerShape((n // 2, n // 2, 3, 3), stride)
@@ -86,8 +97,11 @@ def transform_gains(config: ModelConfig) -> dict[str, int]:
     """Channels of each gain that g_a, g_s and h_a take from the quality."""
     gains = {"h_a.gain": config.M}
     if config.transforms == "block":
-        sides = [(side, grid) for side in ("g_a", "g_s") for grid in ("fine", "coarse")]
-        gains |= {f"{side}.{grid}_gain": config.N for side, grid in sides}
+        grids = {"fine": config.N, "coarse": config.N}
+        if config.detail_blocks:
+            grids["detail"] = config.detail_channels
+        for side in ("g_a", "g_s"):
+            gains |= {f"{side}.{grid}_gain": channels for grid, channels in grids.items()}
     return gains
 
 

@@ -50,6 +50,10 @@ class ModelConfig:
     """Of `block` transforms: residual blocks at 1/8 of the image's resolution, on each side."""
     coarse_blocks: int = 2
     """Of `block` transforms: residual blocks at 1/16."""
+    detail_blocks: int = 0
+    """Of `block` transforms: residual blocks at 1/4, where a network sees within 8x8 pixels."""
+    detail_channels: int = 128
+    """Width of the networks at 1/4."""
     z_channels: int = 96
     hyper_channels: int = 128
     psi_channels: int = 192
@@ -70,8 +74,9 @@ class ModelConfig:
 
     def __post_init__(self):
         widths = self.N, self.M, self.z_channels, self.hyper_channels, self.psi_channels
-        counts = self.fine_blocks, self.coarse_blocks, self.phi_channels
-        least = [*((n, 1) for n in (*widths, *self.entropy_channels)), *((n, 0) for n in counts)]
+        widths += (self.detail_channels, *self.entropy_channels)
+        blocks = self.fine_blocks, self.coarse_blocks, self.detail_blocks
+        least = [*((n, 1) for n in widths), *((n, 0) for n in (*blocks, self.phi_channels))]
         sound = (
             isinstance(self.name, str)
             and self.transforms in ("block", "gdn")

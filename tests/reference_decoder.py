@@ -351,6 +351,15 @@ def shuffle(x: np.ndarray, n: int) -> np.ndarray:
     return result
 
 
+def unshuffle(x: np.ndarray, n: int) -> np.ndarray:
+    """The inverse of `shuffle`."""
+    rows, columns, channels = x.shape
+    result = np.empty((rows // n, columns // n, channels * n**2), x.dtype)
+    for dy, dx in np.ndindex(n, n):
+        result[:, :, n * dy + dx :: n**2] = x[dy::n, dx::n]
+    return result
+
+
 def hyper_features(model: Model, z_hat: np.ndarray) -> np.ndarray:
     """Section "Hyper features": psi, on four times the rows and columns of z_hat."""
     x = z_hat
@@ -562,14 +571,22 @@ def add_flow(
 
 def block_transforms(model: Model, u: np.ndarray, y: np.ndarray, s: float) -> np.ndarray:
     """Section "Transforms `block`"."""
-    x = conv(model, "g_s.head", u) * gain(model, "g_s.coarse_gain", s)
+    h = conv(model, "g_s.head", u) * gain(model, "g_s.coarse_gain", s)
     for name in model.numbered("g_s.coarse"):
-        x = block(model, name, x)
-    x = shuffle(conv(model, "g_s.up", x), 2) * gain(model, "g_s.fine_gain", s)
+        h = block(model, name, h)
+    h = shuffle(conv(model, "g_s.up", h), 2) * gain(model, "g_s.fine_gain", s)
     for name in model.numbered("g_s.fine"):
-        x = block(model, name, x)
-    x = shuffle(conv(model, "g_s.tail", x), 8)
-    return (shuffle(conv(model, "g_s.linear", y), 16) * 22 / 255 + x) * 22 / 255 + 1 / 2
+        h = block(model, name, h)
+    x = shuffle(conv(model, "g_s.linear", y), 16) * 22 / 255 + shuffle(
+        conv(model, "g_s.tail", h), 8
+    )
+    if details := model.numbered("g_s.detail"):
+        d = conv(model, "g_s.detail_head", unshuffle(x, 4))
+        d = (d + shuffle(conv(model, "g_s.detail_up", h), 2)) * gain(model, "g_s.detail_gain", s)
+        for name in details:
+            d = block(model, name, d)
+        x = x + shuffle(conv(model, "g_s.detail_tail", d), 4)
+    return x * 22 / 255 + 1 / 2
 
 
 def gdn_transforms(model: Model, u: np.ndarray, y: np.ndarray, s: float) -> np.ndarray:

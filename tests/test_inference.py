@@ -10,10 +10,12 @@ from nic.inference import make_networks
 torch = pytest.importorskip("torch")
 
 from nic.training.model import TrainableModel  # noqa: E402
+from nic.transforms import layers  # noqa: E402
 
 SMALL = {"N": 8, "M": 12, "z_channels": 4, "hyper_channels": 8, "anchors": 3}
 KINDS = [
     ModelConfig("block", **SMALL),
+    ModelConfig("block with detail", **SMALL, detail_blocks=2, detail_channels=6),
     ModelConfig("gdn", **SMALL, transforms="gdn"),
     ModelConfig("gdn, scales only", **SMALL, transforms="gdn", means=False, phi_channels=0),
 ]
@@ -59,6 +61,15 @@ def test_shuffles_are_those_of_torch(n):
     expected = torch.nn.functional.pixel_shuffle(torch.from_numpy(x).permute(2, 0, 1), n)
     np.testing.assert_array_equal(shuffle(x, n), expected.permute(1, 2, 0))
     np.testing.assert_array_equal(unshuffle(shuffle(x, n), n), x)
+
+
+@pytest.mark.parametrize("n", [2, 8])
+def test_shuffles_of_channels_that_lie_last_are_those_of_torch(n):
+    x = torch.rand(2, 2 * n * n, 3, 4)
+    shuffled = layers.shuffle(x, n)
+    assert torch.equal(shuffled, torch.nn.functional.pixel_shuffle(x, n))
+    assert shuffled.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(layers.unshuffle(shuffled, n), x)
 
 
 def test_windows_leave_no_seam(trained, monkeypatch):

@@ -30,6 +30,7 @@ def small(name: str) -> ModelConfig:
     return dataclasses.replace(
         config, N=8, M=12, z_channels=4, hyper_channels=6, psi_channels=10, anchors=3,
         fine_blocks=min(config.fine_blocks, 1), coarse_blocks=min(config.coarse_blocks, 1),
+        detail_channels=6,
         phi_channels=min(config.phi_channels, 8), entropy_channels=(16,),
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The trainer: it learns, resumes exactly, averages over processes, and what it exports codes."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -29,6 +30,7 @@ from nic.training.data import CropDataset  # noqa: E402
 from nic.training.density import FactorizedDensity  # noqa: E402
 from nic.training.export import export, export_model  # noqa: E402
 from nic.training.loop import Run, launch, train  # noqa: E402
+from nic.training.loss import MEASURES  # noqa: E402
 from nic.training.model import TrainableModel  # noqa: E402
 from nic.training.muon import orthogonalize  # noqa: E402
 from nic.training.restore import _fit  # noqa: E402
@@ -69,13 +71,19 @@ def settings(pictures, out, **changes):
     return dataclasses.replace(base, **changes)
 
 
+def measures(run, progress):
+    """Of one more step."""
+    return dict(zip(MEASURES, run.train_step(progress).tolist()))
+
+
 def test_training_lowers_the_loss_and_the_export_codes_images(pictures, tmp_path):
     options = {"steps": 100, "warmup": 5, "batch": 4, "lr": 1e-2}
     evaluation = {"eval_data": str(pictures), "eval_images": 1}
     checkpoint = train(settings(pictures, tmp_path, **options, **evaluation))
-    losses = [float(row.split(",")[3]) for row in (tmp_path / "log.csv").read_text().split()[1:]]
+    with open(tmp_path / "log.csv", newline="") as log:
+        losses = [float(row["loss"]) for row in csv.DictReader(log)]
     untrained = Run(settings(pictures, tmp_path / "fresh", **options), torch.device("cpu"))
-    first = np.mean([untrained.train_step(progress=1.0)["loss"] for _ in range(20)])
+    first = np.mean([measures(untrained, 1.0)["loss"] for _ in range(20)])
     assert losses[-1] < first
     export(checkpoint, tmp_path / "tiny.safetensors")
     model = models.load(tmp_path / "tiny.safetensors")
@@ -98,10 +106,10 @@ def test_the_papers_models_start_as_a_codec_and_learn(pictures, tmp_path, monkey
     monkeypatch.setitem(config.CONFIGS, "tiny", tiny)
     options = settings(pictures, tmp_path, steps=40, batch=4, lr=4e-3, transform_lr=0.02)
     run = Run(options, torch.device("cpu"))
-    start, losses = run.train_step(progress=1.0), []
+    start, losses = measures(run, 1.0), []
     assert start["psnr"] > 20
     while run.progress() < 1:
-        losses.append(run.train_step(run.progress())["loss"])
+        losses.append(measures(run, run.progress())["loss"])
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     run.save()
     export(run.checkpoint, tmp_path / "tiny.safetensors")
@@ -132,7 +140,8 @@ def test_a_weight_file_can_be_trained_on(pictures, tmp_path, monkeypatch, parts)
                     [b.prior.context, *b.prior.hyper, *b.prior.entropy]):  # fmt: skip
         assert np.array_equal(x.weight, y.weight) and np.array_equal(x.bias, y.bias)
     for name in ("gains", "scale_offsets", "quality_bias"):
-        assert np.abs(getattr(a.prior, name) - getattr(b.prior, name)).max() <= 1, name
+        found, expected = getattr(b.prior, name), getattr(a.prior, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1, err_msg=name)
     for low, high, x, y in zip(a.prior.z_tables.lows, b.prior.z_tables.lows,
                                a.prior.z_tables.lists, b.prior.z_tables.lists):  # fmt: skip
         likely = {low + k: f for k, f in enumerate(np.diff(x)[:-1]) if f > 650}
@@ -178,6 +187,35 @@ def test_another_model_starts_from_the_transforms_of_a_weight_file(pictures, tmp
     assert np.abs(first.prior.gains - second.prior.gains).max() <= 1
 
 
+def test_blocks_that_a_weight_file_lacks_start_silent(pictures, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    small = TrainableModel(TINY)
+    for p in small.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    export_model(small, tmp_path / "small.safetensors")
+    larger = dataclasses.replace(TINY, fine_blocks=2, detail_blocks=1, detail_channels=8)
+    monkeypatch.setitem(config.CONFIGS, "tiny", larger)
+    weights = str(tmp_path / "small.safetensors")
+    run = Run(settings(pictures, tmp_path / "run", weights=weights), torch.device("cpu"))
+    x, s = torch.rand(1, 3, 64, 64) - 0.5, torch.tensor([0.4])
+    y = run.model.g_a(x, s)
+    with torch.no_grad():
+        expected = small.g_a(x, s)
+        size = expected.abs().max()
+        assert (y - expected).abs().max() < 1e-2 * size  # float16, in the file
+        u = expected / 3
+        close = run.model.g_s(expected, u, s), small.g_s(expected, u, s)
+        assert (close[0] - close[1]).abs().max() < 1e-2 * close[1].abs().max()
+    export_model(run.model, tmp_path / "larger.safetensors")
+    old, new = (models.load(tmp_path / f"{name}.safetensors") for name in ("small", "larger"))
+    for a, b in zip(old.prior.entropy, new.prior.entropy):
+        assert np.array_equal(a.weight, b.weight)
+    before = run.model.g_s.detail[0].layers[0].weight.clone()
+    for _ in range(3):
+        run.train_step(0.0)
+    assert not torch.equal(before, run.model.g_s.detail[0].layers[0].weight)
+
+
 def test_weights_of_other_shapes_are_refused(pictures, tmp_path):
     with pytest.raises(InputError, match="transforms of other shapes"):
         launch(settings(pictures, tmp_path, weights=str(models.SHIPPED), processes=2))
@@ -217,12 +255,22 @@ def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path, monkeypat
     run = Run(settings(pictures, tmp_path), torch.device("cpu"))
     run.train_step(0.0)
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
-    monkeypatch.setattr(
-        run.dataset, "batch", lambda n, rng: np.full((n, 3, 64, 64), np.nan, np.float32)
-    )
+    monkeypatch.setattr(run.dataset, "crops", lambda _: torch.full((2, 3, 64, 64), torch.nan))
     run.train_step(0.0)
     for name, value in run.model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
+def test_a_recorded_step_is_the_step(pictures, tmp_path):
+    losses = []
+    for recorded in (True, False):
+        options = settings(pictures, tmp_path / str(recorded), device="cuda", lr=1e-2)
+        run = Run(options, torch.device("cuda"))
+        if not recorded:
+            run.update = run._update
+        losses.append([measures(run, 0.0)["loss"] for _ in range(12)])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0][-1] != losses[0][-2]
 
 
 def test_two_processes_train_one_model(pictures, tmp_path):
@@ -316,6 +364,26 @@ def test_the_pixel_cache_follows_the_files(tmp_path):
         assert crop.mean() == pytest.approx(level / 255 - 0.5, abs=1e-6)
 
 
+def test_crops_are_of_the_image_mirrored_and_transposed(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (66, 69, 3), np.uint8)
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "pictures" / "a.png")
+    dataset = CropDataset(tmp_path / "pictures", tmp_path / "cache", 64)
+    places = [pixels[top : top + 64, left : left + 64] for top in range(3) for left in range(6)]
+    known = {}
+    for place in places:
+        for k, crop in enumerate((place, np.fliplr(place))):
+            known |= {crop.tobytes(): k, crop.swapaxes(0, 1).tobytes(): 2 + k}
+    crops = dataset.batch(400, np.random.default_rng(1))
+    assert crops.shape == (400, 3, 64, 64) and crops.dtype == torch.float32
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+    levels = ((crops + 0.5) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    found = [level.tobytes() for level in levels]
+    assert len(set(found)) > 60  # of 72
+    shares = np.bincount([known[crop] for crop in found], minlength=4) / len(found)
+    assert shares == pytest.approx([0.375, 0.375, 0.125, 0.125], abs=0.1)
+
+
 @pytest.mark.parametrize("name", ["pixels.u8", "index.json"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 0)])
 def test_a_damaged_pixel_cache_is_made_anew(pictures, tmp_path, name, damage):
@@ -324,14 +392,14 @@ def test_a_damaged_pixel_cache_is_made_anew(pictures, tmp_path, name, damage):
         dataset = CropDataset(pictures, tmp_path, 64)
         crops.append(dataset.batch(2, np.random.default_rng(0)))
         damage(tmp_path / name)
-    assert np.array_equal(*crops)
+    assert torch.equal(*crops)
     (tmp_path / "index.json").write_text(json.dumps({"files": []}))
     assert len(CropDataset(pictures, tmp_path, 64).images) == 4
 
 
 def test_orthogonalize_brings_singular_values_near_one():
     torch.manual_seed(0)
-    for shape in [(20, 50), (50, 20)]:
+    for shape in [(1, 20, 50), (3, 50, 20)]:
         values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)).float())
         assert values.min() > 0.5 and values.max() < 1.5
 

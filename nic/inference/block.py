@@ -1,4 +1,5 @@
-"""nic-1's transforms: a block transform, with a residual network on 8x8 blocks beside it."""
+"""nic-1's transforms: a block transform, a residual network on 8x8 blocks beside it, and one on 4x4
+blocks that refines what these see and give."""
 
 from __future__ import annotations
 
@@ -20,23 +21,36 @@ class BlockNetworks(Networks):
     def reach(self) -> int:
         # A block reaches one position of its grid, and so does the layer between the grids, which
         # g_s lacks: there it is the post-filter that sees a little further.
-        return self.config.coarse_blocks + (self.config.fine_blocks + 2) // 2
+        config = self.config
+        pixels = 8 * (config.fine_blocks + 1) + 4 * config.detail_blocks
+        return config.coarse_blocks + -(-pixels // LATENT_STRIDE)
 
     def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
-        h = self.conv("g_a.head", unshuffle(x, 8)) * self.gain("g_a.fine_gain", s)
-        h = self._blocks("g_a.fine", self.config.fine_blocks, h)
+        h = self.conv("g_a.head", unshuffle(x, 8))
+        if self.config.detail_blocks:
+            d = self.conv("g_a.detail_head", unshuffle(x, 4)) * self.gain("g_a.detail_gain", s)
+            d = self._blocks("g_a.detail", self.config.detail_blocks, d)
+            h += self.conv("g_a.detail_down", unshuffle(d, 2))
+        h = self._blocks("g_a.fine", self.config.fine_blocks, h * self.gain("g_a.fine_gain", s))
         h = self.conv("g_a.down", h, stride=2) * self.gain("g_a.coarse_gain", s)
         h = self._blocks("g_a.coarse", self.config.coarse_blocks, h)
         y = unshuffle(x, LATENT_STRIDE) @ self._block_matrix + self.tensors["g_a.linear.bias"]
         return (y + self.conv("g_a.tail", h)) / self.std
 
     def synthesise_window(self, u_hat: np.ndarray, s: float) -> np.ndarray:
-        x = self.conv("g_s.head", u_hat) * self.gain("g_s.coarse_gain", s)
-        x = self._blocks("g_s.coarse", self.config.coarse_blocks, x)
-        x = shuffle(self.conv("g_s.up", x), 2) * self.gain("g_s.fine_gain", s)
-        x = self._blocks("g_s.fine", self.config.fine_blocks, x)
-        linear = shuffle(self.conv("g_s.linear", u_hat * self.std), LATENT_STRIDE)
-        return (linear * BASE_STEP + shuffle(self.conv("g_s.tail", x), 8)) * BASE_STEP
+        h = self.conv("g_s.head", u_hat) * self.gain("g_s.coarse_gain", s)
+        h = self._blocks("g_s.coarse", self.config.coarse_blocks, h)
+        h = shuffle(self.conv("g_s.up", h), 2) * self.gain("g_s.fine_gain", s)
+        h = self._blocks("g_s.fine", self.config.fine_blocks, h)
+        x = shuffle(self.conv("g_s.linear", u_hat * self.std), LATENT_STRIDE) * BASE_STEP
+        x += shuffle(self.conv("g_s.tail", h), 8)
+        if self.config.detail_blocks:
+            d = self.conv("g_s.detail_head", unshuffle(x, 4))
+            d += shuffle(self.conv("g_s.detail_up", h), 2)
+            d = d * self.gain("g_s.detail_gain", s)
+            d = self._blocks("g_s.detail", self.config.detail_blocks, d)
+            x += shuffle(self.conv("g_s.detail_tail", d), 4)
+        return x * BASE_STEP
 
     def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
         u = u * self.gain("h_a.gain", s)

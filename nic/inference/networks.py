@@ -13,7 +13,7 @@ from nic.postfilter import PostFilter, filtered
 from nic.regions import scaled, windows
 from nic.samples import grey_levels
 
-GATHER_BYTES = 2**23
+GATHER_BYTES = 2**21
 """A convolution's taps are gathered in pieces of about this size, which fit a CPU's cache."""
 
 
@@ -98,16 +98,19 @@ class Networks(ABC):
             out = x.reshape(-1, channels) @ matrix
             out += bias
             return out.reshape(h, w, -1)
+        # Gathered are the taps of a row; those of the rows above and below are gathered already.
         padded = np.pad(x, ((k // 2, k // 2), (k // 2, k // 2), (0, 0)))
-        taps = sliding_window_view(padded, (k, k), (0, 1))[::stride, ::stride]
-        taps = taps.transpose(0, 1, 3, 4, 2)
-        h, w = taps.shape[:2]
+        taps = sliding_window_view(padded, k, 1)[:, ::stride].transpose(0, 1, 3, 2)
+        h, w = -(-h // stride), taps.shape[1]
         out = np.empty((h, w, matrix.shape[1]), np.float32)
-        rows = max(1, GATHER_BYTES // (4 * w * len(matrix)))
+        rows = max(1, GATHER_BYTES // (4 * w * k * channels * stride))
         for top in range(0, h, rows):
-            piece = taps[top : top + rows].reshape(-1, len(matrix))
-            out[top : top + rows] = (piece @ matrix).reshape(-1, w, matrix.shape[1])
-        out += bias
+            sums = out[top : top + rows].reshape(-1, matrix.shape[1])
+            sums[:] = bias
+            last = stride * (len(sums) // w - 1)
+            piece = taps[stride * top : stride * top + last + k].reshape(-1, w, k * channels)
+            for dy, kernel in enumerate(matrix.reshape(k, k * channels, -1)):
+                sums += piece[dy : dy + last + 1 : stride].reshape(-1, k * channels) @ kernel
         return out
 
 

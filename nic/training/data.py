@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from nic import images
@@ -17,13 +19,15 @@ class CropDataset:
     """Random crops of a folder's images.
 
     All pixels stand in one uint8 file beside an index, so that several processes share one copy in
-    the page cache and no step waits for a JPEG decoder.
+    the page cache and no step waits for a JPEG decoder. A GPU takes them all into its memory.
     """
 
-    def __init__(self, folder: Path, cache: Path, crop: int):
+    def __init__(self, folder: Path, cache: Path, crop: int, device: torch.device | str = "cpu"):
         self.crop = crop
         sizes = _cached_sizes(folder, cache)
-        self.pixels = np.memmap(cache / "pixels.u8", np.uint8, mode="r")
+        # Copies on writing: PyTorch wants no memory that cannot be written.
+        pixels = np.memmap(cache / "pixels.u8", np.uint8, mode="c")
+        self.pixels = torch.from_numpy(pixels).to(device)
         usable = [(w, h, at) for w, h, at in sizes if min(w, h) >= crop]
         if not usable:
             raise InputError(f"{folder}: no image of at least {crop}x{crop} pixels")
@@ -32,22 +36,35 @@ class CropDataset:
         weights = np.sqrt([w * h for w, h, _ in usable])
         self.probabilities = weights / weights.sum()
 
-    def batch(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """(size, 3, crop, crop) float32 in -0.5..0.5, flipped and transposed at random."""
+    def draw(self, size: int, rng: np.random.Generator) -> Tensor:
+        """(size, 3) int64, on the host: where in the file each crop's first pixel is, and how far
+        apart its rows and its columns are; crops are flipped and transposed at random."""
         chosen = rng.choice(len(self.images), size, p=self.probabilities)
-        crops = np.stack([self._crop(*self.images[i], rng) for i in chosen])
-        return crops.astype(np.float32) / 255 - 0.5
+        return torch.tensor([self._place(*self.images[i], rng) for i in chosen])
 
-    def _crop(self, width: int, height: int, offset: int, rng: np.random.Generator) -> np.ndarray:
-        image = self.pixels[offset : offset + width * height * 3].reshape(height, width, 3)
-        top = rng.integers(height - self.crop + 1)
-        left = rng.integers(width - self.crop + 1)
-        crop = image[top : top + self.crop, left : left + self.crop].transpose(2, 0, 1)
+    def _place(
+        self, width: int, height: int, offset: int, rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        top = int(rng.integers(height - self.crop + 1))
+        left = int(rng.integers(width - self.crop + 1))
+        down, right = 3 * width, 3
         if rng.random() < 0.5:
-            crop = crop[:, :, ::-1]
-        if rng.random() < 0.25:
-            crop = crop.transpose(0, 2, 1)
-        return crop
+            left, right = left + self.crop - 1, -right
+        start = offset + 3 * (top * width + left)
+        return (start, right, down) if rng.random() < 0.25 else (start, down, right)
+
+    def crops(self, places: Tensor) -> Tensor:
+        """`draw`n places, on the pixels' device -> (size, 3, crop, crop) float32 in -0.5..0.5,
+        channels last."""
+        start, down, right = places.T[:, :, None, None, None]
+        along = torch.arange(self.crop, device=places.device)
+        channel = torch.arange(3, device=places.device)
+        at = start + down * along[:, None, None] + right * along[:, None] + channel
+        return self.pixels[at].permute(0, 3, 1, 2).float() / 255 - 0.5
+
+    def batch(self, size: int, rng: np.random.Generator) -> Tensor:
+        """`size` random crops."""
+        return self.crops(self.draw(size, rng).to(self.pixels.device))
 
 
 def _cached_sizes(folder: Path, cache: Path) -> list[tuple[int, int, int]]:

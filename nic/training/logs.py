@@ -6,10 +6,12 @@ import csv
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from nic.extras import require
 from nic.training.config import TrainConfig
+from nic.training.loss import MEASURES
 
 
 class RunLog:
@@ -18,23 +20,27 @@ class RunLog:
     EVERY = 50
 
     def __init__(self, folder: Path, config: TrainConfig):
-        self.folder, self.rows = folder, []
+        self.folder = folder
+        self.progress: dict[str, float] = {}
+        self.measured: list[Tensor] = []
         self.wandb = _start_wandb(folder, config) if config.wandb else None
 
-    def step(self, row: dict[str, float]) -> None:
-        """Add one optimiser step's measurements."""
-        self.rows.append(row)
-        if len(self.rows) == self.EVERY:
-            self.flush()
+    def step(self, progress: dict[str, float], measured: Tensor) -> dict[str, float] | None:
+        """Add one optimiser step's measurements, MEASURES and the gradient's norm, which may still
+        be on their way; returns the row, if this completes one."""
+        self.measured.append(measured)
+        self.progress = progress
+        return self.flush() if len(self.measured) == self.EVERY else None
 
-    def flush(self) -> None:
-        """Write the steps since the last row as one."""
-        if not self.rows:
-            return
-        row = self.rows[-1]
-        means = {key: float(np.mean([r[key] for r in self.rows])) for key in row}
-        self._write("log.csv", means | {k: row[k] for k in ("step", "minutes", "crops")})
-        self.rows = []
+    def flush(self) -> dict[str, float]:
+        """Write the steps since the last row as one; its numbers, none if there are no steps."""
+        if not self.measured:
+            return {}
+        means = torch.stack(self.measured).mean(0).tolist()
+        row = self.progress | dict(zip((*MEASURES, "grad_norm"), means))
+        self._write("log.csv", row)
+        self.measured = []
+        return row
 
     def evaluation(self, step: int, points: list[dict[str, float]]) -> None:
         """Add rate-distortion points measured on real files."""

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from tqdm import tqdm
 
 from nic import images, models
-from nic.architecture import transform_tensors
 from nic.config import CONFIGS
 from nic.device import check_device
 from nic.errors import InputError, NicError
 from nic.files import remove_partials
 from nic.models import Model
 from nic.precision import fast_dtype
+from nic.training.capture import Captured
 from nic.training.checkpoint import read_checkpoint, write_checkpoint
 from nic.training.config import TrainConfig
 from nic.training.data import CropDataset
@@ -32,8 +33,29 @@ from nic.training.logs import RunLog
 from nic.training.loss import RateDistortion
 from nic.training.model import TrainableModel
 from nic.training.muon import Muon
-from nic.training.restore import restore
+from nic.training.restore import can_start_from, restore
 from nic.training.start import start
+
+
+@dataclasses.dataclass
+class _Inputs:
+    """What a step takes from the host, on the device: always in the same places, so that the step
+    can be recorded."""
+
+    places: Tensor
+    """(batch, 3) int64, of CropDataset.draw."""
+    s: Tensor
+    """(batch,) float32, qualities in 0..1."""
+    rates: Tensor
+    """(2,) float32, learning rates of g_a and g_s and of the others."""
+    decay: Tensor
+    """() float32, of the averaged weights."""
+
+    @staticmethod
+    def of(batch: int, device: torch.device) -> _Inputs:
+        places = torch.zeros((batch, 3), dtype=torch.int64, device=device)
+        s, rates, decay = (torch.zeros(shape, device=device) for shape in (batch, 2, ()))
+        return _Inputs(places, s, rates, decay)
 
 
 class Run:
@@ -45,11 +67,12 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
-        self.step, self.crops, self.elapsed = 0, 0, 0.0
+        self.step, self.crops, self.elapsed, self.rate = 0, 0, 0.0, 0.0
         torch.manual_seed(config.seed)
-        self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop)
+        self.dataset = CropDataset(Path(config.data), self.folder / "cache", config.crop, device)
         self.model = TrainableModel(CONFIGS[config.model]).to(device)
         self.criterion = RateDistortion(self.model.config)
+        self.inputs = _Inputs.of(config.batch, device)
         self.checkpoint = _checkpoint(config)
         fresh = not self.checkpoint.exists()
         if fresh and config.weights:
@@ -57,14 +80,21 @@ class Run:
         elif fresh:
             start(self.model, self.dataset, np.random.default_rng(config.seed))
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        cuda = device.type == "cuda"
+        rate, adam = self.inputs.rates[0], {"betas": (0.9, 0.99), "fused": True}
         self.optimizers = [
-            Muon(self._groups(matrices=True), lr=config.lr),
-            torch.optim.Adam(
-                self._groups(matrices=False), lr=config.lr, betas=(0.9, 0.99), fused=True
-            ),
+            Muon(self._groups(matrices=True), lr=rate),
+            torch.optim.Adam(self._groups(matrices=False), lr=rate, capturable=cuda, **adam),
         ]
         if not fresh:
             self.load()
+        for optimizer in self.optimizers:
+            for group, rate in zip(optimizer.param_groups, self.inputs.rates):
+                group["lr"] = rate
+        if cuda:
+            torch.backends.cudnn.benchmark = True
+        # Gradients of several GPUs are averaged outside of any graph.
+        self.update = Captured(self._update) if cuda and self.world == 1 else self._update
 
     def _groups(self, matrices: bool) -> list[dict[str, Any]]:
         """Convolution weights, or all other parameters: those of g_a and g_s, then the others."""
@@ -78,58 +108,72 @@ class Run:
         """Share of the budget spent, 0..1, the same in every process."""
         config = self.config
         spent = self.step / config.steps if config.steps else self.elapsed / (60 * config.minutes)
+        if self.world == 1:
+            return min(1.0, spent)
         shared = torch.tensor([min(1.0, spent)], dtype=torch.float64, device=self.device)
-        if self.world > 1:
-            dist.broadcast(shared, src=0)
+        dist.broadcast(shared, src=0)
         return shared.item()
 
-    def train_step(self, progress: float) -> dict[str, float]:
-        """One step on every process; returns this process's measurements."""
-        config = self.config
+    def train_step(self, progress: float) -> Tensor:
+        """One step on every process; returns this process's MEASURES and norm of the gradient, as
+        float32 on the device, which need not be there yet."""
+        config, inputs = self.config, self.inputs
         # All randomness is a function of (seed, process, step): resuming needs no generator state.
         rng = np.random.default_rng([config.seed, self.rank, self.step])
         torch.manual_seed(int(rng.integers(2**62)))
-        x = torch.from_numpy(self.dataset.batch(config.batch, rng)).to(self.device)
-        x = x.contiguous(memory_format=torch.channels_last)
+        inputs.places.copy_(self.dataset.draw(config.batch, rng), non_blocking=True)
         # Stratified qualities: every batch sees the whole range.
         s = (np.arange(config.batch) + rng.random(config.batch)) / config.batch
-        s = torch.from_numpy(s).float().to(self.device)
+        inputs.s.copy_(torch.from_numpy(s).float(), non_blocking=True)
+        warm = min(1.0, (self.step + 1) / max(1, config.warmup))
+        self.rate = config.lr * warm * (1 - progress)
+        rates = torch.tensor([self.rate * config.transform_lr, self.rate])
+        inputs.rates.copy_(rates, non_blocking=True)
+        inputs.decay.fill_(min(config.ema, (1 + self.step) / (10 + self.step)))
+        measured = self.update().clone()
+        self.step += 1
+        self.crops += config.batch * self.world
+        return measured
+
+    def _update(self) -> Tensor:
+        """A step's work on the device, from `inputs` alone."""
+        self.model.zero_grad(set_to_none=True)
+        x, s = self.dataset.crops(self.inputs.places), self.inputs.s
         native = fast_dtype(self.device) == torch.bfloat16
         with torch.autocast(self.device.type, torch.bfloat16, native):
             output = self.model(x, s)
         loss, measured = self.criterion(output, x, s)
         loss.backward()
-        self._average_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        rate = config.lr * min(1.0, (self.step + 1) / max(1, config.warmup)) * (1 - progress)
-        measured["grad_norm"] = norm.item()
-        if torch.isfinite(norm):
-            for optimizer in self.optimizers:
-                transforms, others = optimizer.param_groups
-                transforms["lr"], others["lr"] = rate * config.transform_lr, rate
-                optimizer.step()
-            self._update_average()
-        self.model.zero_grad(set_to_none=True)
-        self.step += 1
-        self.crops += config.batch * self.world
-        return {**measured, "lr": rate}
+        norm = self._limit_gradients()
+        # A step that is not finite changes nothing.
+        self.inputs.rates.mul_(norm.isfinite())
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self._update_average()
+        return torch.cat([measured, norm[None]])
 
-    def _average_gradients(self) -> None:
-        if self.world == 1:
-            return
-        grads = [p.grad for p in self.model.parameters()]
-        flat = torch.cat([g.reshape(-1) for g in grads]) / self.world
-        dist.all_reduce(flat)
-        at = 0
-        for g in grads:
-            g.copy_(flat[at : at + g.numel()].view(g.shape))
-            at += g.numel()
+    @torch.no_grad()
+    def _limit_gradients(self) -> Tensor:
+        """Average them over the processes, scale them to a norm of `clip` at most, make them zero
+        where that is not finite; returns the norm as it was."""
+        params = list(self.model.parameters())
+        flat = torch.cat([p.grad.reshape(-1) for p in params])
+        if self.world > 1:
+            dist.all_reduce(flat)
+            flat /= self.world
+        norm = flat.norm()
+        scale = (self.config.clip / (norm + 1e-6)).clamp(max=1)
+        flat = torch.where(norm.isfinite(), flat * scale, 0.0)
+        for p, grad in zip(params, flat.split([p.numel() for p in params])):
+            p.grad = grad.view(p.shape)
+        return norm
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        average, current = list(self.average.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(average, current, 1 - decay)
+        average = list(self.average.parameters())
+        difference = torch._foreach_sub(list(self.model.parameters()), average)
+        torch._foreach_mul_(difference, 1 - self.inputs.decay)
+        torch._foreach_add_(average, difference)
 
     def save(self) -> None:
         """Write the checkpoint whole or not at all."""
@@ -172,9 +216,10 @@ def train(config: TrainConfig) -> Path:
         run.elapsed, last = run.elapsed + now - last, now
         if not leader:
             continue
-        log.step({"step": run.step, "minutes": run.elapsed / 60, "crops": run.crops, **measured})
+        at = {"step": run.step, "minutes": run.elapsed / 60, "crops": run.crops, "lr": run.rate}
+        if row := log.step(at, measured):
+            bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "bpp", "psnr")}, refresh=False)
         bar.update()
-        bar.set_postfix({k: f"{measured[k]:.3f}" for k in ("loss", "bpp", "psnr")})
         if run.elapsed - saved_at > 60 * config.checkpoint_minutes:
             run.save()
             saved_at = run.elapsed
@@ -204,7 +249,7 @@ def _saved(config: TrainConfig, device: torch.device | str = "cpu") -> dict[str,
 
 def _weights(config: TrainConfig) -> Model:
     weights = models.read(Path(config.weights))
-    if transform_tensors(weights.config) != transform_tensors(CONFIGS[config.model]):
+    if not can_start_from(CONFIGS[config.model], weights.config):
         raise InputError(f"{config.weights}: transforms of other shapes than {config.model}'s")
     return weights
 

@@ -31,6 +31,7 @@ from nic.rate import gaussian_bits
 from nic.training.density import FactorizedDensity
 from nic.transforms import KINDS
 from nic.transforms.anchors import Anchors
+from nic.transforms.layers import Pointwise, shuffle
 from nic.wavefront import TAPS, wavefronts
 
 
@@ -76,8 +77,8 @@ class HyperSynthesis(nn.Module):
         self.out = nn.Conv2d(C, config.psi_channels, 3, padding=1)
 
     def forward(self, z_hat: Tensor) -> Tensor:
-        h = F.leaky_relu(F.pixel_shuffle(self.up1(z_hat), 2), LEAKY_SLOPE)
-        h = F.leaky_relu(F.pixel_shuffle(self.up2(h), 2), LEAKY_SLOPE)
+        h = F.leaky_relu(shuffle(self.up1(z_hat), 2), LEAKY_SLOPE)
+        h = F.leaky_relu(shuffle(self.up2(h), 2), LEAKY_SLOPE)
         return F.leaky_relu(self.out(h), LEAKY_SLOPE)
 
 
@@ -89,7 +90,7 @@ class EntropyParameters(nn.Module):
         self.means = config.means
         outputs = 2 * config.M if config.means else config.M
         widths = [config.psi_channels + config.phi_channels, *config.entropy_channels, outputs]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(Pointwise(a, b) for a, b in zip(widths, widths[1:]))
         self.quality = Anchors(config.anchors, widths[1])
         self.layers[-1].weight.data *= 0.1
 
@@ -155,54 +156,65 @@ class TrainableModel(nn.Module):
         (B, M, h, w), dtype = v.shape, fast_dtype(v.device)
         first, *rest = self.entropy_parameters.layers
         split = psi.shape[1]
+        layers = [
+            (self.context.taps().transpose(1, 2).flatten(1), self.context.above.bias),
+            (first.weight[:, split:, 0, 0], torch.zeros_like(first.bias)),
+            *((layer.weight[:, :, 0, 0], layer.bias) for layer in rest),
+        ]
+        layers[-1] = tuple(part[:M] for part in layers[-1])
+        context, joint, *layers = [tuple(part.to(dtype) for part in layer) for layer in layers]
+        order = _wavefronts(h, w, B, v.device)
+        u_hat = v.new_zeros((h + 2) * (w + 4), B, M, dtype=dtype)
+        v, gain = _rows(v)[order.positions], _rows(gain)[0]
+        v_hat = torch.empty_like(v)
         with torch.autocast(v.device.type, enabled=False):
             sums = F.conv2d(psi.float(), first.weight[:, :split], first.bias)
-            sums = _rows(sums + self.entropy_parameters.quality(s))
-        context = self.context.taps().transpose(1, 2).flatten(1)
-        matrices = [
-            context,
-            first.weight[:, split:, 0, 0],
-            *(layer.weight[:, :, 0, 0] for layer in rest),
-        ]
-        matrices[-1] = matrices[-1][:M]
-        matrices = [matrix.to(dtype) for matrix in matrices]
-        biases = [self.context.above.bias, None, *(layer.bias for layer in rest)]
-        biases[-1] = biases[-1][:M]
-        u_hat = v.new_zeros(B, (h + 2) * (w + 4), M, dtype=dtype)
-        v, gain = _rows(v), _rows(gain)
-        v_hat = torch.empty_like(v)
-        for at, windows, centres in _wavefronts(h, w, v.device):
-            x = u_hat[:, windows].flatten(2) @ matrices[0].T + biases[0].to(dtype)
-            x = x @ matrices[1].T + sums[:, at]
-            for matrix, bias in zip(matrices[2:], biases[2:]):
-                x = F.leaky_relu(x, LEAKY_SLOPE).to(dtype) @ matrix.T + bias
-            means = x.float() * gain
-            values = residual(v[:, at], means) + means
-            v_hat[:, at] = values
-            u_hat[:, centres] = (values / gain).to(dtype)
-        return v_hat.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+            sums = _rows(sums + self.entropy_parameters.quality(s))[order.positions].to(dtype)
+            for at, windows, centres in order.steps:
+                x = F.linear(u_hat[windows].flatten(2), *context)
+                x = F.linear(x, *joint) + sums[at]
+                for layer in layers:
+                    x = F.linear(F.leaky_relu(x, LEAKY_SLOPE), *layer)
+                means = x * gain
+                values = torch.add(residual(v[at], means), means, out=v_hat[at])
+                u_hat[centres] = (values / gain).to(dtype)
+        return v_hat[order.places].unflatten(0, (h, w)).permute(2, 3, 0, 1)
+
+
+class _Wavefronts(NamedTuple):
+    """The order in which latents are decoded, as indices."""
+
+    positions: Tensor
+    """(h w,) positions in raster order, wavefront by wavefront."""
+    places: Tensor
+    """(h w,) the inverse: where among these each position is."""
+    steps: list[tuple[slice, tuple[Tensor, Tensor], Tensor]]
+    """Of each wavefront, where its positions are; their windows in each image, and again
+    themselves, on a grid of two rows more above and two columns on either side."""
 
 
 @lru_cache(8)
-def _wavefronts(h: int, w: int, device: torch.device) -> list[tuple[Tensor, ...]]:
-    """Of each wavefront, rows of arrays: its positions among h x w; and their windows, and again
-    themselves, where there are two rows more above and two columns on either side.
-
-    They stay on the device: a GPU waits for whatever the host gives it in the course of the loop.
-    """
-    width = w + 4
+def _wavefronts(h: int, w: int, B: int, device: torch.device) -> _Wavefronts:
+    """They stay on the device: a GPU waits for whatever the host gives it in the course of the
+    loop."""
+    width, images, done = w + 4, torch.arange(B, device=device)[:, None], 0
     taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
-    steps = []
+    positions, steps = [], []
     for rows, columns in wavefronts(h, w):
         corner = rows * width + columns
-        indices = rows * w + columns, corner[:, None] + taps, corner + 2 * width + 2
-        steps.append(tuple(torch.from_numpy(index).to(device) for index in indices))
-    return steps
+        indices = (corner[:, None, None] + taps, corner + 2 * width + 2)
+        windows, centres = (torch.from_numpy(index).to(device) for index in indices)
+        steps.append((slice(done, done + len(rows)), (windows, images), centres))
+        positions.append(rows * w + columns)
+        done += len(rows)
+    order = np.concatenate(positions)
+    both = (torch.from_numpy(index).to(device) for index in (order, np.argsort(order)))
+    return _Wavefronts(*both, steps)
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h w, C)."""
-    return x.flatten(2).transpose(1, 2)
+    """(B, C, h, w) -> (h w, B, C)."""
+    return x.flatten(2).permute(2, 0, 1)
 
 
 def _rate(v: Tensor, means: Tensor, scales: Tensor) -> Tensor:

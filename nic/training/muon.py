@@ -1,7 +1,8 @@
 """Muon: momentum whose matrix updates are orthogonalised (Jordan et al. 2024).
 
 Works on convolution weights, each taken as the matrix (out, in * kh * kw), which torch's own Muon
-refuses; and shares the orthogonalisation, the costly part, between the processes of a run.
+refuses; takes matrices of one shape together; and shares the orthogonalisation, the costly part,
+between the processes of a run.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ from torch import Tensor
 from nic.precision import fast_dtype
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """Five Newton-Schulz steps towards the nearest semi-orthogonal matrix."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """(n, rows, columns): five Newton-Schulz steps of each towards the nearest semi-orthogonal
+    matrix."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.to(fast_dtype(matrix.device))
-    x = x / (x.norm() + 1e-7)
-    tall = x.size(0) > x.size(1)
-    x = x.T if tall else x
+    x = matrices.to(fast_dtype(matrices.device))
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    tall = x.size(1) > x.size(2)
+    x = x.mT if tall else x
     for _ in range(5):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum 0.95, updates scaled to the size of Adam's (Liu et al. 2025, sec. 2.2)."""
+    """Nesterov momentum 0.95, updates scaled to the size of Adam's (Liu et al. 2025, sec. 2.2).
 
-    def __init__(self, params, lr: float, momentum: float = 0.95):
+    A group's `lr` is a tensor of no dimensions, which a recorded step reads anew each time.
+    """
+
+    def __init__(self, params, lr: Tensor, momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -38,28 +43,35 @@ class Muon(torch.optim.Optimizer):
         rank = dist.get_rank() if dist.is_initialized() else 0
         for group in self.param_groups:
             params = group["params"]
-            updates = torch.zeros(
-                sum(p.numel() for p in params), dtype=torch.bfloat16, device=params[0].device
-            )
+            updates = [torch.zeros_like(p, dtype=torch.bfloat16) for p in params]
             owners = _balance([p.numel() for p in params], world)
-            at = 0
-            for p, owner in zip(params, owners):
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                state["momentum"].mul_(group["momentum"]).add_(p.grad)
-                if owner == rank:
-                    nesterov = p.grad + group["momentum"] * state["momentum"]
-                    updates[at : at + p.numel()] = orthogonalize(nesterov.flatten(1)).reshape(-1)
-                at += p.numel()
+            nesterov = self._nesterov(params, group["momentum"])
+            own: dict[tuple[int, int], list[int]] = {}
+            for k, p in enumerate(params):
+                if owners[k] == rank:
+                    own.setdefault((p.shape[0], p[0].numel()), []).append(k)
+            for (rows, columns), members in own.items():
+                stacked = torch.stack([nesterov[k].reshape(rows, columns) for k in members])
+                scaled = orthogonalize(stacked) * (0.2 * max(rows, columns) ** 0.5)
+                for k, update in zip(members, scaled):
+                    updates[k].copy_(update.reshape(params[k].shape))
             if world > 1:
-                dist.all_reduce(updates)
-            at = 0
-            for p in params:
-                rows, columns = p.shape[0], p[0].numel()
-                update = updates[at : at + p.numel()].view(p.shape)
-                p.add_(update, alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
-                at += p.numel()
+                flat = torch.cat([update.reshape(-1) for update in updates])
+                dist.all_reduce(flat)
+                parts = flat.split([p.numel() for p in params])
+                updates = [part.view(p.shape) for part, p in zip(parts, params)]
+            steps = [update.float() for update in updates]
+            torch._foreach_mul_(steps, group["lr"])
+            torch._foreach_sub_(params, steps)
+
+    def _nesterov(self, params: list[Tensor], momentum: float) -> list[Tensor]:
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        grads, momenta = [p.grad for p in params], [self.state[p]["momentum"] for p in params]
+        torch._foreach_mul_(momenta, momentum)
+        torch._foreach_add_(momenta, grads)
+        return torch._foreach_add(grads, momenta, alpha=momentum)
 
 
 def _balance(sizes: list[int], world: int) -> list[int]:

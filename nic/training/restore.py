@@ -5,10 +5,13 @@ Weights come back as they were rounded for the file; what is lost by that is mad
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nic.architecture import transform_tensors
 from nic.config import ModelConfig
 from nic.integer import Layer
 from nic.models import Model
@@ -29,14 +32,28 @@ from nic.transforms.anchors import Anchors
 
 
 def restore(model: TrainableModel, weights: Model) -> None:
-    """Set a model's weights to those of a weight file: all of them where both are of the same
-    configuration; transforms and gains where only these are of the same shapes."""
+    """Set a model's weights to those of a weight file: all of them where the model's blocks, of
+    which it may have more, are all in which both differ; transforms and gains otherwise. What the
+    file does not have starts silent, so that the model is the file's."""
     floats = {name: torch.from_numpy(np.array(v)).float() for name, v in weights.tensors.items()}
-    model.load_state_dict(floats, strict=False)
+    for name in model.load_state_dict(floats, strict=False).missing_keys:
+        if name.startswith(("g_a.", "g_s.")) and ".layers.4." in name:
+            nn.init.zeros_(model.get_parameter(name))
     gains = np.maximum(weights.prior.gains, 1) * 2.0**-GAIN_BITS
     _set_anchors(model.gain, np.log(gains / floats["std"].reshape(1, -1).numpy()), model.config)
-    if weights.config == model.config:
+    if has_prior_of(model.config, weights.config):
         _restore_prior(model, weights)
+
+
+def can_start_from(config: ModelConfig, weights: ModelConfig) -> bool:
+    """Whether all float tensors of a weight file have their place in a model."""
+    return transform_tensors(weights).items() <= transform_tensors(config).items()
+
+
+def has_prior_of(config: ModelConfig, weights: ModelConfig) -> bool:
+    """Whether two models differ in their names and in blocks of their transforms at most."""
+    free = ("name", "fine_blocks", "coarse_blocks", "detail_blocks", "detail_channels")
+    return replace(weights, **{name: getattr(config, name) for name in free}) == config
 
 
 def _restore_prior(model: TrainableModel, weights: Model) -> None:

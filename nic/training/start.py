@@ -39,8 +39,7 @@ def as_cascade(model: TrainableModel, dataset: CropDataset, rng: np.random.Gener
     leads to pixels listens to them yet. GDN starts close to the identity.
     """
     crops = dataset.batch(max(1, 2**21 // dataset.crop**2), rng)
-    x = torch.from_numpy(crops).to(model.std.device)
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = crops.to(model.std.device)
     live = 3
     for k, (forward, backward) in enumerate(zip(model.g_a.conv, reversed(model.g_s.conv))):
         components = _components(F.pixel_unshuffle(x[:, :live], 2))[: len(forward.weight)]
@@ -84,7 +83,7 @@ def principal_components(
     moment = np.zeros((size, size))
     total = 0
     for _ in range(crops):
-        x = dataset.batch(1, rng)[0]
+        x = dataset.batch(1, rng)[0].cpu().numpy()
         n = dataset.crop // block
         patches = x.reshape(3, n, block, n, block).transpose(1, 3, 0, 2, 4).reshape(n * n, size)
         moment += patches.T @ patches

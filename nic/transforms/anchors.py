@@ -20,8 +20,10 @@ class Anchors(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         """(B,) in 0..1 -> (B, channels, 1, 1)."""
-        position = s * (len(self.values) - 1)
-        below = position.floor().clamp(0, len(self.values) - 2).long()
-        fraction = (position - below)[:, None]
-        mixed = self.values[below] * (1 - fraction) + self.values[below + 1] * fraction
-        return mixed[:, :, None, None]
+        position = s[:, None] * (len(self.values) - 1)
+        below = position.floor().clamp(0, len(self.values) - 2)
+        fraction = position - below
+        anchors = torch.arange(len(self.values), device=s.device)
+        shares = (anchors == below) * (1 - fraction) + (anchors == below + 1) * fraction
+        with torch.autocast(s.device.type, enabled=False):
+            return (shares @ self.values)[:, :, None, None]
