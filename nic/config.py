@@ -115,7 +115,7 @@ _PAPERS = {
 CONFIGS = {
     config.name: config
     for config in [
-        ModelConfig("nic-1"),
+        ModelConfig("nic-1", fine_blocks=6, detail_blocks=3),
         # Balle et al. 2018, "Variational image compression with a scale hyperprior".
         ModelConfig(
             "bmshj2018-hyperprior",
