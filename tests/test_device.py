@@ -66,22 +66,25 @@ def test_equality_is_found_and_the_lack_of_it(model, on_device, tmp_path, monkey
     assert files == 6 and "a.png at 20, made on the GPU" in failed[1]
 
 
-def test_convolutions_are_exact_and_leave_the_precision_as_it_was(monkeypatch):
+def test_products_are_exact_and_leave_the_precision_as_it_was(monkeypatch):
     torch = pytest.importorskip("torch")
     from nic.inference.on_device import _exact
 
+    def precisions():
+        return convolutions.fp32_precision, products.fp32_precision
+
     def use(_):
         with _exact():
-            before = convolutions.fp32_precision
+            before = precisions()
             time.sleep(0.002)
-            return before, convolutions.fp32_precision
+            return before, precisions()
 
-    convolutions = torch.backends.cudnn.conv
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     for precision in ("none", "tf32"):
         monkeypatch.setattr(torch.backends, "fp32_precision", precision)
         with ThreadPoolExecutor(4) as pool:
-            assert set(pool.map(use, range(16))) == {("ieee", "ieee")}
-        assert convolutions.fp32_precision == "tf32"  # PyTorch's own default, too
+            assert set(pool.map(use, range(16))) == {(("ieee", "ieee"), ("ieee", "ieee"))}
+        assert precisions() == ("tf32", precision)  # the first is PyTorch's own default, too
 
 
 def test_networks_and_coder_are_on_one_gpu(model, monkeypatch):

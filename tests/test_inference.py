@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from nic.architecture import transform_tensors
 from nic.config import ModelConfig
 from nic.grids import shuffle, unshuffle
 from nic.inference import make_networks
+from nic.inference.networks import GATHER_BYTES
 
 torch = pytest.importorskip("torch")
 
@@ -38,7 +40,9 @@ def check_close(found, expected):
 
 
 @pytest.mark.parametrize("s", [0.0, 0.37, 0.5, 1.0])
-def test_numpy_and_torch_agree(trained, s):
+@pytest.mark.parametrize("gathered", [1, 2**14, GATHER_BYTES])
+def test_numpy_and_torch_agree(trained, s, gathered, monkeypatch):
+    monkeypatch.setattr("nic.inference.networks.GATHER_BYTES", gathered)
     tensors = {name: value.numpy() for name, value in trained.state_dict().items()}
     networks = make_networks(trained.config, tensors)
     x = np.random.default_rng(0).uniform(-0.5, 0.5, (64, 128, 3)).astype(np.float32)
@@ -70,6 +74,33 @@ def test_shuffles_of_channels_that_lie_last_are_those_of_torch(n):
     assert torch.equal(shuffled, torch.nn.functional.pixel_shuffle(x, n))
     assert shuffled.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(layers.unshuffle(shuffled, n), x)
+
+
+@pytest.mark.parametrize("fine", [0, 1, 3, 6])
+@pytest.mark.parametrize("detail", [0, 1, 3, 4])
+def test_networks_see_as_far_as_they_say(fine, detail):
+    """Weights are positive, biases zero, and so are all pixels or latents but one: what is not zero
+    in the end depends on it."""
+    config = ModelConfig(
+        "x", N=2, M=3, z_channels=1, hyper_channels=2, anchors=2, fine_blocks=fine,
+        detail_blocks=detail, detail_channels=2,
+    )  # fmt: skip
+    shapes = transform_tensors(config).items()
+    networks = make_networks(
+        config, {n: np.full(s, 0 if n.endswith("bias") else 0.2, np.float16) for n, s in shapes}
+    )
+    size, filtered = 2 * networks.reach + 5, 2
+    at, reaches = size // 2, []
+    for row in (16 * at, 16 * at + 15):
+        x = np.zeros((16 * size, 16, 3), np.float32)
+        x[row] = 1
+        [rows, *_] = networks.analyse_window(x, 0.5).nonzero()
+        reaches += [at - rows.min(), rows.max() - at]
+    u = np.zeros((size, 1, 3), np.float32)
+    u[at] = 1
+    [rows, *_] = networks.synthesise_window(u, 0.5).nonzero()
+    reaches += [at - (rows.min() - filtered) // 16, (rows.max() + filtered) // 16 - at]
+    assert max(reaches) == networks.reach
 
 
 def test_windows_leave_no_seam(trained, monkeypatch):

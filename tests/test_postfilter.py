@@ -252,9 +252,10 @@ def test_windows_on_a_device_show_no_seam(model):
     from nic.inference.on_device import DeviceNetworks
 
     networks = DeviceNetworks(model.config, model.tensors, torch_device())
-    u_hat = np.random.default_rng(2).normal(size=(7, 8, model.config.M)).astype(np.float32)
+    u_hat = np.random.default_rng(2).normal(size=(4, 20, model.config.M)).astype(np.float32)
     whole = networks.render(u_hat, 0.5, False, COLOUR)
-    networks.window = 3
+    networks.window = 4
+    assert 2 * networks.reach + networks.window < 20
     parts = networks.render(u_hat, 0.5, False, COLOUR)
     expected = model.networks.render(u_hat, 0.5, False, COLOUR)
     for found in (whole, parts):

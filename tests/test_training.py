@@ -25,6 +25,7 @@ from nic.training import (
     command,  # noqa: E402
     loop,  # noqa: E402
 )
+from nic.training.capture import Captured  # noqa: E402
 from nic.training.config import TrainConfig  # noqa: E402
 from nic.training.data import CropDataset  # noqa: E402
 from nic.training.density import FactorizedDensity  # noqa: E402
@@ -251,14 +252,18 @@ def test_a_resumed_run_may_have_another_rate_for_the_transforms(pictures, tmp_pa
     assert "context" in changed and not changed & {"g_a", "g_s"}
 
 
-def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path, monkeypatch):
+def test_a_step_that_is_not_finite_leaves_weights_and_averages(pictures, tmp_path, monkeypatch):
     run = Run(settings(pictures, tmp_path), torch.device("cpu"))
     run.train_step(0.0)
-    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    before, average = (
+        {k: v.clone() for k, v in model.state_dict().items()} for model in (run.model, run.average)
+    )
     monkeypatch.setattr(run.dataset, "crops", lambda _: torch.full((2, 3, 64, 64), torch.nan))
-    run.train_step(0.0)
+    assert np.isnan(measures(run, 0.0)["loss"])
     for name, value in run.model.state_dict().items():
         assert torch.equal(value, before[name]), name
+    for name, value in run.average.state_dict().items():
+        assert torch.equal(value, average[name]), name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
@@ -270,7 +275,33 @@ def test_a_recorded_step_is_the_step(pictures, tmp_path):
         if not recorded:
             run.update = run._update
         losses.append([measures(run, 0.0)["loss"] for _ in range(12)])
+        weights = [p.clone() for p in run.model.parameters()]
+        measures(run, 1.0)  # at a rate of zero
+        assert all(map(torch.equal, weights, run.model.parameters()))
     assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0][-1] != losses[0][-2]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
+def test_what_is_recorded_reads_its_inputs_and_draws_anew():
+    x = torch.zeros(4, device="cuda")
+    recorded = Captured(lambda: x + torch.rand(4, device="cuda"))
+    for k in range(8):
+        x.fill_(k)
+        torch.manual_seed(k)
+        found = recorded().clone()
+        torch.manual_seed(k)
+        assert torch.equal(found, x + torch.rand(4, device="cuda"))
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_another_device(pictures, tmp_path):
+    train(settings(pictures, tmp_path, steps=1))
+    state = torch.load(tmp_path / "checkpoint.pt")
+    for group in state["optimizers"][1]["param_groups"]:
+        group["capturable"] = True  # as on a GPU
+    torch.save(state, tmp_path / "checkpoint.pt")
+    run = Run(settings(pictures, tmp_path), torch.device("cpu"))
+    assert not any(group["capturable"] for group in run.optimizers[1].param_groups)
+    run.train_step(0.0)
 
 
 def test_two_processes_train_one_model(pictures, tmp_path):

@@ -19,8 +19,8 @@ class BlockNetworks(Networks):
 
     @property
     def reach(self) -> int:
-        # A block reaches one position of its grid, and so does the layer between the grids, which
-        # g_s lacks: there it is the post-filter that sees a little further.
+        # A block reaches one position of its grid, of 16, 8 or 4 pixels, and so does the layer from
+        # 8 to 16, which g_s lacks: there it is the post-filter that sees a little further.
         config = self.config
         pixels = 8 * (config.fine_blocks + 1) + 4 * config.detail_blocks
         return config.coarse_blocks + -(-pixels // LATENT_STRIDE)
@@ -47,7 +47,7 @@ class BlockNetworks(Networks):
         if self.config.detail_blocks:
             d = self.conv("g_s.detail_head", unshuffle(x, 4))
             d += shuffle(self.conv("g_s.detail_up", h), 2)
-            d = d * self.gain("g_s.detail_gain", s)
+            d *= self.gain("g_s.detail_gain", s)
             d = self._blocks("g_s.detail", self.config.detail_blocks, d)
             x += shuffle(self.conv("g_s.detail_tail", d), 4)
         return x * BASE_STEP
@@ -71,8 +71,9 @@ class BlockNetworks(Networks):
 
     def _block(self, name: str, x: np.ndarray) -> np.ndarray:
         h = relu(self.conv(f"{name}.layers.0", x))
-        h = relu(self.conv(f"{name}.layers.2", h))
-        return x + self.conv(f"{name}.layers.4", h)
+        h = self.conv(f"{name}.layers.4", relu(self.conv(f"{name}.layers.2", h)))
+        h += x
+        return h
 
 
 def relu(x: np.ndarray) -> np.ndarray:

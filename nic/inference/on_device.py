@@ -80,11 +80,13 @@ def _exact() -> Iterator[None]:
 
     The precision is the process's: threads take turns, so that each finds it as the caller set it.
     """
-    convolutions = torch.backends.cudnn.conv
+    kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     with memory_errors(), _precision, torch.inference_mode():
-        before = convolutions.fp32_precision
-        convolutions.fp32_precision = "ieee"
+        before = [kind.fp32_precision for kind in kinds]
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
         try:
             yield
         finally:
-            convolutions.fp32_precision = before
+            for kind, precision in zip(kinds, before):
+                kind.fp32_precision = precision

@@ -46,7 +46,11 @@ LIMITS = [
 class TrainConfig:
     """Settings of one run; the help texts say what each is."""
 
-    data: str = field(metadata={"help": "folder of training images"})
+    data: str = field(
+        metadata={
+            "help": "folder of training images; all their pixels must fit into a GPU's memory"
+        }
+    )
     out: str = _option(
         "",
         "folder of checkpoints, log and pixel cache; a run found there is resumed"
@@ -55,8 +59,8 @@ class TrainConfig:
     model: str = _option("nic-1", f"architecture: {', '.join(CONFIGS)}")
     weights: str = _option(
         "",
-        "weight file to train on from (default: from scratch); of another model with the same"
-        " transforms: from these, with a new prior",
+        "weight file to train on from (default: from scratch); of a model of fewer blocks: from all"
+        " of it; of another model with the same transforms: from these, with a new prior",
     )
     minutes: float = _option(60.0, "budget: the learning rate reaches zero when it is spent")
     steps: int = _option(0, "budget in optimiser steps instead of minutes, when above 0")

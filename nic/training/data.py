@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ class CropDataset:
     def __init__(self, folder: Path, cache: Path, crop: int, device: torch.device | str = "cpu"):
         self.crop = crop
         sizes = _cached_sizes(folder, cache)
-        # Copies on writing: PyTorch wants no memory that cannot be written.
-        pixels = np.memmap(cache / "pixels.u8", np.uint8, mode="c")
-        self.pixels = torch.from_numpy(pixels).to(device)
+        pixels = np.memmap(cache / "pixels.u8", np.uint8, mode="r")
+        with warnings.catch_warnings(action="ignore"):  # of memory that cannot be written
+            self.pixels = torch.from_numpy(pixels).to(device)
         usable = [(w, h, at) for w, h, at in sizes if min(w, h) >= crop]
         if not usable:
             raise InputError(f"{folder}: no image of at least {crop}x{crop} pixels")

@@ -25,22 +25,23 @@ class RunLog:
         self.measured: list[Tensor] = []
         self.wandb = _start_wandb(folder, config) if config.wandb else None
 
-    def step(self, progress: dict[str, float], measured: Tensor) -> dict[str, float] | None:
-        """Add one optimiser step's measurements, MEASURES and the gradient's norm, which may still
-        be on their way; returns the row, if this completes one."""
+    def step(self, progress: dict[str, float], measured: Tensor) -> None:
+        """Add one optimiser step's measurements, MEASURES and the gradient's norm, which a GPU may
+        still be at."""
         self.measured.append(measured)
         self.progress = progress
-        return self.flush() if len(self.measured) == self.EVERY else None
+        if len(self.measured) == self.EVERY:
+            self.flush()
 
-    def flush(self) -> dict[str, float]:
-        """Write the steps since the last row as one; its numbers, none if there are no steps."""
+    def flush(self) -> None:
+        """Write the steps since the last row as one."""
         if not self.measured:
-            return {}
+            return
         means = torch.stack(self.measured).mean(0).tolist()
         row = self.progress | dict(zip((*MEASURES, "grad_norm"), means))
+        row["lr"] = row.pop("lr")  # last, as always in log.csv
         self._write("log.csv", row)
         self.measured = []
-        return row
 
     def evaluation(self, step: int, points: list[dict[str, float]]) -> None:
         """Add rate-distortion points measured on real files."""

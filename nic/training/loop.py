@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from nic import images, models
 from nic.config import CONFIGS
-from nic.device import check_device
+from nic.device import check_device, memory_errors
 from nic.errors import InputError, NicError
 from nic.files import remove_partials
 from nic.models import Model
@@ -30,7 +30,7 @@ from nic.training.config import TrainConfig
 from nic.training.data import CropDataset
 from nic.training.evaluate import real_files
 from nic.training.logs import RunLog
-from nic.training.loss import RateDistortion
+from nic.training.loss import MEASURES, RateDistortion
 from nic.training.model import TrainableModel
 from nic.training.muon import Muon
 from nic.training.restore import can_start_from, restore
@@ -80,21 +80,13 @@ class Run:
         elif fresh:
             start(self.model, self.dataset, np.random.default_rng(config.seed))
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        cuda = device.type == "cuda"
-        rate, adam = self.inputs.rates[0], {"betas": (0.9, 0.99), "fused": True}
         self.optimizers = [
-            Muon(self._groups(matrices=True), lr=rate),
-            torch.optim.Adam(self._groups(matrices=False), lr=rate, capturable=cuda, **adam),
+            Muon(self._groups(matrices=True)),
+            torch.optim.Adam(self._groups(matrices=False), betas=(0.9, 0.99), fused=True),
         ]
         if not fresh:
             self.load()
-        for optimizer in self.optimizers:
-            for group, rate in zip(optimizer.param_groups, self.inputs.rates):
-                group["lr"] = rate
-        if cuda:
-            torch.backends.cudnn.benchmark = True
-        # Gradients of several GPUs are averaged outside of any graph.
-        self.update = Captured(self._update) if cuda and self.world == 1 else self._update
+        self._prepare()
 
     def _groups(self, matrices: bool) -> list[dict[str, Any]]:
         """Convolution weights, or all other parameters: those of g_a and g_s, then the others."""
@@ -103,6 +95,19 @@ class Run:
             if (parameter.ndim == 4) == matrices:
                 (transforms if name.startswith(("g_a.", "g_s.")) else others).append(parameter)
         return [{"params": transforms}, {"params": others}]
+
+    def _prepare(self) -> None:
+        """Whatever device a checkpoint is from: rates come from `inputs`, and a GPU's steps are
+        recorded, but with several GPUs, whose gradients are averaged outside of any graph."""
+        cuda = self.device.type == "cuda"
+        for optimizer in self.optimizers:
+            for group, rate in zip(optimizer.param_groups, self.inputs.rates):
+                group["lr"] = rate
+        for group in self.optimizers[1].param_groups:
+            group["capturable"] = cuda
+        if cuda:
+            torch.backends.cudnn.benchmark = True
+        self.update = Captured(self._update) if cuda and self.world == 1 else self._update
 
     def progress(self) -> float:
         """Share of the budget spent, 0..1, the same in every process."""
@@ -145,17 +150,17 @@ class Run:
         loss, measured = self.criterion(output, x, s)
         loss.backward()
         norm = self._limit_gradients()
-        # A step that is not finite changes nothing.
+        # A step that is not finite leaves the weights as they are, and their averages.
         self.inputs.rates.mul_(norm.isfinite())
         for optimizer in self.optimizers:
             optimizer.step()
-        self._update_average()
+        self._update_average((1 - self.inputs.decay) * norm.isfinite())
         return torch.cat([measured, norm[None]])
 
     @torch.no_grad()
     def _limit_gradients(self) -> Tensor:
-        """Average them over the processes, scale them to a norm of `clip` at most, make them zero
-        where that is not finite; returns the norm as it was."""
+        """Average the gradients over the processes, scale them to a norm of `clip` at most, make
+        them zero where that is not finite; returns the norm as it was."""
         params = list(self.model.parameters())
         flat = torch.cat([p.grad.reshape(-1) for p in params])
         if self.world > 1:
@@ -169,10 +174,10 @@ class Run:
         return norm
 
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_average(self, share: Tensor) -> None:
         average = list(self.average.parameters())
         difference = torch._foreach_sub(list(self.model.parameters()), average)
-        torch._foreach_mul_(difference, 1 - self.inputs.decay)
+        torch._foreach_mul_(difference, share)
         torch._foreach_add_(average, difference)
 
     def save(self) -> None:
@@ -202,13 +207,15 @@ class Run:
         self.elapsed = state["elapsed"]
 
 
+@memory_errors()
 def train(config: TrainConfig) -> Path:
     """Train until the budget is spent; returns the path of the last checkpoint."""
     run = Run(config, _device(config))
     leader = run.rank == 0
     pictures = _evaluation_pictures(config) if leader else []
     log = RunLog(run.folder, config) if leader else None
-    last, saved_at, evaluated_at = time.monotonic(), run.elapsed, run.elapsed
+    last, shown_at = time.monotonic(), 0.0
+    saved_at, evaluated_at = run.elapsed, run.elapsed
     bar = tqdm(disable=None if leader else True, unit="step", initial=run.step)
     while (progress := run.progress()) < 1:
         measured = run.train_step(progress)
@@ -217,9 +224,12 @@ def train(config: TrainConfig) -> Path:
         if not leader:
             continue
         at = {"step": run.step, "minutes": run.elapsed / 60, "crops": run.crops, "lr": run.rate}
-        if row := log.step(at, measured):
-            bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "bpp", "psnr")}, refresh=False)
+        log.step(at, measured)
         bar.update()
+        if now - shown_at > 1:  # seldom: it waits for the GPU
+            values = zip(MEASURES[:3], measured.tolist())
+            bar.set_postfix({name: f"{value:.3f}" for name, value in values}, refresh=False)
+            shown_at = now
         if run.elapsed - saved_at > 60 * config.checkpoint_minutes:
             run.save()
             saved_at = run.elapsed

@@ -196,7 +196,7 @@ class _Wavefronts(NamedTuple):
 @lru_cache(8)
 def _wavefronts(h: int, w: int, B: int, device: torch.device) -> _Wavefronts:
     """They stay on the device: a GPU waits for whatever the host gives it in the course of the
-    loop."""
+    loop. A recorded step goes on reading them, so that those in use must stay cached."""
     width, images, done = w + 4, torch.arange(B, device=device)[:, None], 0
     taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
     positions, steps = [], []

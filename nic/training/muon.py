@@ -31,11 +31,12 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum 0.95, updates scaled to the size of Adam's (Liu et al. 2025, sec. 2.2).
 
-    A group's `lr` is a tensor of no dimensions, which a recorded step reads anew each time.
+    A group's `lr`, to be set before the first step, is a tensor of no dimensions: a recorded step
+    reads it anew each time.
     """
 
-    def __init__(self, params, lr: Tensor, momentum: float = 0.95):
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(self, params, momentum: float = 0.95):
+        super().__init__(params, {"lr": None, "momentum": momentum})
 
     @torch.no_grad()
     def step(self) -> None:

@@ -76,8 +76,8 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """g_s: the mirror image of `Analysis`, from y_hat and its whitened form u_hat. What refines 4x4
-    blocks sees the pixels, too, as they are without it."""
+    """g_s: the mirror image of `Analysis`, from y_hat and its whitened form u_hat. The network on
+    4x4 blocks also sees the pixels as they are before it."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -2,8 +2,9 @@
 format_spec.md: `PYTHONPATH=tests python tests/vectors/make.py`.
 
 Only a new version of the format is a reason to run it: the weights behind them, one file for each
-named model, are frozen. They have few channels: nic-1's were trained for 1,500 steps, those of the
-papers' models are random integers.
+named model, are frozen. They have few channels: nic-1's were trained for 1,500 steps,
+nic-1-detail's are the same with random networks on 4x4 blocks, those of the papers' models are
+random integers.
 """
 
 from __future__ import annotations
