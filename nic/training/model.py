@@ -158,7 +158,7 @@ class TrainableModel(nn.Module):
         split = psi.shape[1]
         layers = [
             (self.context.taps().transpose(1, 2).flatten(1), self.context.above.bias),
-            (first.weight[:, split:, 0, 0], torch.zeros_like(first.bias)),
+            (first.weight[:, split:, 0, 0],),  # its bias is among the sums
             *((layer.weight[:, :, 0, 0], layer.bias) for layer in rest),
         ]
         layers[-1] = tuple(part[:M] for part in layers[-1])

@@ -23,6 +23,7 @@ class Anchors(nn.Module):
         position = s[:, None] * (len(self.values) - 1)
         below = position.floor().clamp(0, len(self.values) - 2)
         fraction = position - below
+        # A product: the gradient of indexing would sort the indices.
         anchors = torch.arange(len(self.values), device=s.device)
         shares = (anchors == below) * (1 - fraction) + (anchors == below + 1) * fraction
         with torch.autocast(s.device.type, enabled=False):
