@@ -73,14 +73,14 @@ def encode(
     channel, is lost with a `UserWarning`. quality: 0..100, 50 by default; strip: drop metadata,
     having turned the picture upright and its colours to sRGB; frame: which of several to take,
     counted from 0; device: "cpu", "cuda" or "auto", where the shipped model is to run: `auto` takes
-    a GPU where there is one and at least 16 megapixels to code. `options` are those of
-    `nic.codec.encode`, such as `size`, `psnr` and `effort`.
+    a GPU where there is one and at least 16 megapixels to code, fewer at efforts above 3. `options`
+    are those of `nic.codec.encode`, such as `size`, `psnr` and `effort`.
     Errors: InputError, LimitExceeded.
     """
     from nic import codec
 
     picture = _picture(image, strip, frame)
-    chosen, _ = _on(device, [picture], _pixels)
+    chosen, _ = _on(device, [picture], _pixels(options))
     return codec.encode(picture, quality, **chosen, **options)
 
 
@@ -97,7 +97,7 @@ def encode_batch(
     from nic import codec
 
     pictures = (_picture(image, strip, None) for image in images)
-    chosen, pictures = _on(device, pictures, _pixels)
+    chosen, pictures = _on(device, pictures, _pixels(options))
     return list(codec.encode_batch(pictures, quality, **chosen, **options))
 
 
@@ -175,8 +175,12 @@ def _on(
     return {"model": models.load(device=device)}, work
 
 
-def _pixels(picture: Picture) -> int:
-    return picture.width * picture.height
+def _pixels(options: dict[str, Any]) -> Callable[[Picture], int]:
+    """Counts a picture's pixels, as often as the options' effort makes them work."""
+    from nic.effort import DEFAULT_EFFORT, check_effort, work
+
+    factor = work(check_effort(options.get("effort", DEFAULT_EFFORT)))
+    return lambda picture: picture.width * picture.height * factor
 
 
 def _pixels_of_file(data: bytes | Stored) -> int:

@@ -36,6 +36,12 @@ def stops(effort: int) -> tuple[int, ...]:
     return ITERATIONS[: max(0, effort - REFINED[0] + 1)]
 
 
+def work(effort: int) -> int:
+    """How many times as long as at the default effort it takes to encode, about: an iteration takes
+    as long as all the rest."""
+    return 1 + max((0, *stops(effort)))
+
+
 def lmbda(config: ModelConfig, step: int) -> float:
     """What a squared grey level is worth in bits a pixel, where a quality step asks for it.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from nic import alpha, postfilter, postfilter_chunk, quantizer, regions, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
+from nic.device import memory_errors
 from nic.effort import FILTERED, lmbda, stops
 from nic.errors import InputError
 from nic.extras import require
@@ -95,17 +96,8 @@ class Encoder:
     def _latents(self, step: int) -> Latents:
         latents = self._analyse(step)
         if stops(self.effort):
-            from nic.refine import Objective
-
-            objective = Objective(self.model, step, lmbda(self.model.config, step))
-            total = stops(self.effort)[-1]
-            for n, region in enumerate(self.tiles):
-
-                def count(iterations: int, before: int = n * total) -> None:
-                    if self.progress:
-                        self.progress(before + iterations, len(self.tiles) * total)
-
-                self._refine(latents, step, region, objective, count)
+            with memory_errors():
+                self._refine(latents, step)
         return latents
 
     def _pixels(self, region: Region) -> np.ndarray:
@@ -185,7 +177,21 @@ class Encoder:
             size += len(postfilter_chunk.pack([post_filter])) + CHUNK_ENTRY
         return 8 * size + lmbda(self.model.config, step) * squared, post_filter
 
-    def _refine(
+    def _refine(self, latents: Latents, step: int) -> None:
+        """Move latents on, in place, tile by tile."""
+        from nic.refine import Objective
+
+        objective = Objective(self.model, step, lmbda(self.model.config, step))
+        total = stops(self.effort)[-1]
+        for n, region in enumerate(self.tiles):
+
+            def count(iterations: int, before: int = n * total) -> None:
+                if self.progress:
+                    self.progress(before + iterations, len(self.tiles) * total)
+
+            self._refine_tile(latents, step, region, objective, count)
+
+    def _refine_tile(
         self,
         latents: Latents,
         step: int,

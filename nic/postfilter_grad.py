@@ -54,9 +54,10 @@ def _flow_back(
     of_move: Tensor,
 ) -> None:
     """Add to `backs`, the planes' gradients, what comes of a component's move."""
-    for top in range(0, len(of_move), ROWS):
+    rows = len(of_move) if of_move.is_cuda else ROWS
+    for top in range(0, len(of_move), rows):
         for term, slope, within in own.slopes(terms):
-            p, q = ends(of_move.shape, term.neighbour, top, top + ROWS)
+            p, q = ends(of_move.shape, term.neighbour, top, top + rows)
             back = of_move[p] - of_move[q]
             if within:
                 difference = planes[term.source][q] - planes[term.source][p]

@@ -7,7 +7,8 @@ random mixture of floor(r) and ceil(r), mostly of the nearer. The error is that 
 the post-filter gives. Any latents are valid latents: the
 format and the decoder know nothing of this.
 
-Needs PyTorch. bfloat16 where the processor has it: only the encoder's choices depend on it.
+Needs PyTorch, on the device that the model codes on. bfloat16 where that has it: only the encoder's
+choices depend on it.
 """
 
 from __future__ import annotations
@@ -57,13 +58,14 @@ class Objective:
     one quality step; all tiles share it."""
 
     def __init__(self, model: Model, step: int, lmbda: float):
-        config, prior = model.config, model.prior
-        self.s = torch.tensor([config.s(step)], dtype=torch.float32)
-        self.lmbda = lmbda
-        self.prior, self.relaxed = prior, RelaxedPrior(prior, step)
-        self.gain = _channels(prior.gains[step] * 2.0**-GAIN_BITS)
-        self.std = torch.from_numpy(model.tensors["std"].astype(np.float32))
-        self.g_s = load(KINDS[config.transforms].Synthesis(config), "g_s", model.tensors)
+        config, prior, device = model.config, model.prior, model.place
+        self.device, self.lmbda = device, lmbda
+        self.s = torch.tensor([config.s(step)], dtype=torch.float32, device=device)
+        self.prior, self.relaxed = prior, RelaxedPrior(prior, step, device)
+        self.gain = _channels(prior.gains[step] * 2.0**-GAIN_BITS, device)
+        self.std = _channels(model.tensors["std"], device)
+        g_s = load(KINDS[config.transforms].Synthesis(config), "g_s", model.tensors)
+        self.g_s = g_s.to(device)
 
     def coded(self, levels: Tensor) -> Tensor:
         """Where residuals are coded, and not skipped."""
@@ -78,7 +80,8 @@ class Objective:
         """Of latents v, (1, M, h, w) in quantiser steps, whose pixels should be x, (H, W, 3) or
         (H, W) samples: in squared grey levels, over all pixels, the mean of their channels."""
         u = v / self.gain
-        with torch.autocast("cpu", torch.bfloat16, fast_dtype() == torch.bfloat16):
+        fast = fast_dtype(self.device) == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, fast):
             x_hat = self.g_s(u * self.std, u, self.s)[0].permute(1, 2, 0)
         x_hat = Filtered.apply(x_hat.mean(dim=2) if x.ndim == 2 else x_hat, post_filter)
         error = x_hat[: len(x), : x.shape[1]] - x
@@ -103,16 +106,17 @@ class Refinement:
         z: np.ndarray,
     ):
         self.objective, self.core, self.iterations = objective, core, 0
-        self.x = torch.from_numpy(pixels / np.float32(255) - np.float32(0.5))
-        self.around = to_grid(v)
+        device = objective.device
+        self.x = torch.from_numpy(pixels / np.float32(255) - np.float32(0.5)).to(device)
+        self.around = to_grid(v).to(device)
         self.v = self.around[:, :, *core].clone().requires_grad_()
-        self.z = to_grid(z).clone().requires_grad_()
-        self.generator = torch.Generator().manual_seed(0)
+        self.z = to_grid(z).to(device).clone().requires_grad_()
+        self.generator = torch.Generator(device).manual_seed(0)
         self.adam = torch.optim.Adam(
             [{"params": [self.v]}, {"params": [self.z]}], betas=(0.9, 0.99)
         )
         with torch.no_grad():
-            v_hat, z_hat = to_grid(v_hat * 2.0**-LATENT_BITS), residual(self.z, 0.0)
+            v_hat, z_hat = to_grid(v_hat * 2.0**-LATENT_BITS).to(device), residual(self.z, 0.0)
             self.means, self.levels = objective.relaxed(v_hat, z_hat)
 
     def advance(
@@ -153,12 +157,13 @@ class Refinement:
 class RelaxedPrior:
     """The integer prior's networks at one quality step, without their roundings."""
 
-    def __init__(self, prior: IntegerPrior, step: int):
+    def __init__(self, prior: IntegerPrior, step: int, device: torch.device):
         self.M = prior.gains.shape[1]
-        self.dtype = fast_dtype()
-        self.to_context = _channels(prior.inverses[step] * 2.0 ** (CONTEXT_BITS - INVERSE_BITS))
-        self.to_means = _channels(prior.gains[step] * 2.0 ** -(MEAN_BITS + GAIN_BITS))
-        self.scale_offsets = _channels(prior.scale_offsets[step])
+        self.device, self.dtype = device, fast_dtype(device)
+        to_context = prior.inverses[step] * 2.0 ** (CONTEXT_BITS - INVERSE_BITS)
+        to_means = prior.gains[step] * 2.0 ** -(MEAN_BITS + GAIN_BITS)
+        self.to_context, self.to_means = _channels(to_context, device), _channels(to_means, device)
+        self.scale_offsets = _channels(prior.scale_offsets[step], device)
         self.hyper = [self._weights(layer.weight, layer.bias, layer.shift) for layer in prior.hyper]
         layer = prior.context
         window = np.zeros((*layer.weight.shape[:2], 3, 5))
@@ -171,11 +176,12 @@ class RelaxedPrior:
         self.of_psi = self._weights(of_psi, bias, first.shift)
         self.of_phi, _ = self._weights(of_phi, bias, first.shift)
         self.rest = [self._weights(layer.weight, layer.bias, layer.shift) for layer in rest]
-        self.z_costs = _z_costs(prior)
+        self.z_costs = _z_costs(prior).to(device)
 
     def _weights(self, weight: np.ndarray, bias: np.ndarray, shift: int) -> tuple[Tensor, Tensor]:
-        arrays = torch.from_numpy(weight * 2.0**-shift), torch.from_numpy(bias * 2.0**-shift)
-        return arrays[0].to(self.dtype, memory_format=torch.channels_last), arrays[1].to(self.dtype)
+        parts = torch.from_numpy(weight * 2.0**-shift), torch.from_numpy(bias * 2.0**-shift)
+        weight, bias = (part.to(self.device, self.dtype) for part in parts)
+        return weight.contiguous(memory_format=torch.channels_last), bias
 
     def z_bits(self, z: Tensor) -> Tensor:
         """Bits of z, between integers in proportion: what a mixture of two of them costs."""
@@ -233,5 +239,5 @@ def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, LEAKY_SLOPE)
 
 
-def _channels(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1)
+def _channels(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1).to(device)

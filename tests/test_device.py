@@ -11,7 +11,7 @@ from PIL import Image
 from vectors.make import picture
 
 import nic
-from nic import codec, container, device, models
+from nic import codec, container, device, effort, models
 from nic.errors import InputError
 from nic.evaluation.bench import PHOTO
 from nic.images import load_pixels
@@ -43,6 +43,19 @@ def test_files_of_either_decode_on_the_other(model, on_device, quality, gray):
         assert np.abs(decoded[0] - decoded[1]).max() <= 1
         latents = [codec.decode_latents(*container.read(data), m) for m in (model, on_device)]
         np.testing.assert_array_equal(*latents)
+
+
+@pytorch_only
+def test_latents_are_refined_on_the_device(model, on_device):
+    pixels = picture(48, 40, gray=False)
+    worth = effort.lmbda(model.config, codec.quality_step(40))
+
+    def cost(e: int) -> float:
+        data = codec.encode(Picture(pixels), 40, effort=e, model=on_device)
+        error = codec.decode(data, model=model).pixels.astype(float) - pixels
+        return 8 * len(data) + worth * np.square(error).mean() * 48 * 40
+
+    assert cost(6) < cost(4) <= cost(3)
 
 
 @pytorch_only
@@ -130,6 +143,18 @@ def test_auto_leaves_little_work_to_the_cpu(monkeypatch):
     assert device.choose("auto", 768 * 512) == "cpu"
     assert device.choose("auto", device.WORTHWHILE) == "cuda"
     assert device.choose("cuda", 1) == "cuda" and device.choose("cpu", 10**9) == "cpu"
+
+
+def test_auto_counts_effort_as_work(model, monkeypatch):
+    monkeypatch.setattr(device, "check_device", lambda name: None)
+    chosen = []
+    monkeypatch.setattr(models, "load", lambda path=None, device="cpu": chosen.append(device))
+    monkeypatch.setattr(codec, "encode", lambda *_, **__: b"")
+    for e in (3, 6):
+        nic.encode(np.zeros((512, 768, 3), np.uint8), device="auto", effort=e)
+    assert chosen == ["cuda"]  # at effort 6 alone; the default is the CPU's
+    with pytest.raises(InputError, match="effort"):
+        nic.encode(np.zeros((8, 8), np.uint8), device="auto", effort=10)
 
 
 def test_auto_in_python_looks_at_as_much_work_as_it_needs(model, monkeypatch):

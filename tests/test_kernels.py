@@ -34,7 +34,7 @@ from nic.wavefront import TAPS, step_count, wavefronts  # noqa: E402
 
 CPU = torch.device("cpu")
 HAS_GPU = torch.cuda.is_available()
-SIZES, STEPS, LANES = [(5, 6), (1, 4), (3, 2)], [0, 100, 255], [1, 8, 16]
+SIZES, STEPS, LANES = [(5, 6), (1, 4), (3, 2)], [0, 100, 255], [16, 8, 1]
 
 needs_triton = pytest.mark.skipif(launch.triton is None, reason="Triton is not installed")
 needs_gpu = pytest.mark.skipif(not HAS_GPU, reason="PyTorch finds no CUDA GPU")
@@ -346,10 +346,10 @@ def test_pytorch_decodes_a_batch_and_the_oracle_agrees(prior, coded):
 
 def test_a_prior_without_context_decodes_too(scale_prior, device):
     v, z_hat = latents(5, 6)
-    code = scale_prior.encode_y(v, z_hat, 100)
+    code = scale_prior.encode_y(v, z_hat, 100, 8)
     for triton in (True, False):
         device_prior = DevicePrior(scale_prior, device, triton)
-        [v_hat] = device_prior.decode_grids([code.stream], [z_hat], [100], [(5, 6)], [1])
+        [v_hat] = device_prior.decode_grids([code.stream], [z_hat], [100], [(5, 6)], [8])
         np.testing.assert_array_equal(v_hat, code.v_hat)
 
 

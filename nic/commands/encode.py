@@ -8,7 +8,7 @@ import sys
 from nic import files
 from nic.commands import arguments
 from nic.commands.shared import load_model, progress_bar, say, say_report
-from nic.effort import DEFAULT_EFFORT
+from nic.effort import DEFAULT_EFFORT, work
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +94,8 @@ def main(args: argparse.Namespace) -> None:
         say(args, f"warning: {args.input}: {note}")
     from nic import codec
 
-    model = load_model(args, picture.width * picture.height)
+    effort = DEFAULT_EFFORT if args.effort is None else args.effort
+    model = load_model(args, picture.width * picture.height * work(effort))
     report = {} if args.verbose else None
     with progress_bar(args, "encoding") as progress:
         data = codec.encode(
@@ -103,7 +104,7 @@ def main(args: argparse.Namespace) -> None:
             size=args.size,
             bpp=args.bpp,
             psnr=args.psnr,
-            effort=DEFAULT_EFFORT if args.effort is None else args.effort,
+            effort=effort,
             alpha_quality=args.alpha_quality,
             exact=args.exact,
             lanes=args.lanes,
