@@ -4,8 +4,12 @@ g_a and h_a give good latents and hyperlatents for any picture; these go on from
 picture at hand, down the gradient of bits + lmbda * squared error. Rounding is relaxed as in Yang
 et al. 2020, "Improving inference for neural image compression", sec. 3.2: a residual r becomes a
 random mixture of floor(r) and ceil(r), mostly of the nearer. The error is that of the pixels which
-the post-filter gives. Any latents are valid latents: the
-format and the decoder know nothing of this.
+the post-filter gives. Any latents are valid latents: the format and the decoder know nothing of
+this.
+
+Nearly all the work is in g_s. So each gradient of the error serves for several steps, in which the
+error is taken for quadratic around the latents to be expected, with one curvature a channel; the
+bits, whose networks are small, are exact in every step.
 
 Needs PyTorch, on the device that the model codes on. bfloat16 where that has it: only the encoder's
 choices depend on it.
@@ -21,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nic.channel_adam import ChannelAdam
 from nic.config import LEAKY_SLOPE
 from nic.models import Model
 from nic.postfilter import PostFilter
@@ -46,6 +51,12 @@ from nic.wavefront import TAPS
 TEMPERATURE = 0.2
 """Of the relaxed rounding. Not lowered in the course: more iterations then only go on from fewer,
 and at equal iterations the result is no worse."""
+
+STEPS = 8
+"""Of the latents for each gradient of the error."""
+
+PROBE = 0.3
+"""By how much, in quantiser steps, latents are moved to see how the error's gradient changes."""
 
 Z_FACTOR = 4
 """Hyperlatents learn so many times as fast as latents."""
@@ -112,9 +123,8 @@ class Refinement:
         self.v = self.around[:, :, *core].clone().requires_grad_()
         self.z = to_grid(z).to(device).clone().requires_grad_()
         self.generator = torch.Generator(device).manual_seed(0)
-        self.adam = torch.optim.Adam(
-            [{"params": [self.v]}, {"params": [self.z]}], betas=(0.9, 0.99)
-        )
+        self.curvature: Tensor | None = None
+        self.adam = ChannelAdam([(self.v, 1), (self.z, Z_FACTOR)])
         with torch.no_grad():
             v_hat, z_hat = to_grid(v_hat * 2.0**-LATENT_BITS).to(device), residual(self.z, 0.0)
             self.means, self.levels = objective.relaxed(v_hat, z_hat)
@@ -128,30 +138,54 @@ class Refinement:
         done.
         """
         while self.iterations < until:
-            self._step(post_filter)
+            self._iterate(post_filter)
             # Weights from strangers can be such that gradients overflow.
             if not (self.v.isfinite().all() and self.z.isfinite().all()):
                 return None
             count(self.iterations)
         return to_array(self.v).copy(), to_array(self.z).copy()
 
-    def _step(self, post_filter: PostFilter) -> None:
-        objective = self.objective
+    def _iterate(self, post_filter: PostFilter) -> None:
+        with torch.no_grad():
+            expected = self._coded(_expected(self.v - self.means))
+        gradient = self._error_gradient(expected, post_filter)
+        if self.curvature is None:
+            self.curvature = self._curvature(expected, gradient, post_filter)
+        for _ in range(STEPS):
+            self._step(expected, gradient)
         self.iterations += 1
-        z_hat = _round(self.z, self.generator)
-        r = _round(self.v - self.means, self.generator)
-        relaxed = torch.where(objective.coded(self.levels), r, 0) + self.means
-        means, levels = objective.relaxed(relaxed, z_hat)
-        whole = self.around.clone()
-        whole[:, :, *self.core] = relaxed
-        bits = objective.bits(relaxed - means, levels) + objective.relaxed.z_bits(z_hat)
-        cost = bits + objective.lmbda * objective.squared_error(self.x, whole, post_filter)
-        self.adam.zero_grad()
-        (cost / (self.x.shape[0] * self.x.shape[1])).backward()
-        for group, factor in zip(self.adam.param_groups, (1, Z_FACTOR)):
-            group["lr"] = factor * learning_rate(self.iterations)
-        self.adam.step()
+
+    def _step(self, expected: Tensor, gradient: Tensor) -> None:
+        """gradient: of the weighted error where latents are as expected."""
+        objective = self.objective
+        z_hat = _draw(self.z, self.generator)
+        v_hat = self._coded(_draw(self.v - self.means, self.generator))
+        means, levels = objective.relaxed(v_hat, z_hat)
+        bits = objective.bits(v_hat - means, levels) + objective.relaxed.z_bits(z_hat)
+        move = v_hat - expected
+        error = (move * (gradient + self.curvature / 2 * move)).sum()
+        (bits + error).backward()
+        self.adam.step(learning_rate(self.adam.steps))
         self.means, self.levels = means.detach(), levels.detach()
+
+    def _coded(self, residuals: Tensor) -> Tensor:
+        """Latents of residuals about the means: those that are skipped are means."""
+        return torch.where(self.objective.coded(self.levels), residuals, 0) + self.means
+
+    def _error_gradient(self, v_hat: Tensor, post_filter: PostFilter) -> Tensor:
+        """Of lmbda * squared error, by the tile's latents."""
+        v_hat, whole = v_hat.detach().requires_grad_(), self.around.clone()
+        whole[:, :, *self.core] = v_hat
+        error = self.objective.squared_error(self.x, whole, post_filter)
+        return torch.autograd.grad(self.objective.lmbda * error, v_hat)[0]
+
+    def _curvature(self, v_hat: Tensor, gradient: Tensor, post_filter: PostFilter) -> Tensor:
+        """(1, M, 1, 1), each channel's mean of the Hessian's diagonal, by one random direction
+        (Bekas et al. 2007)."""
+        direction = torch.empty_like(v_hat).uniform_(-1, 1, generator=self.generator).sign()
+        moved = self._error_gradient(v_hat + PROBE * direction, post_filter)
+        diagonal = (moved - gradient) / PROBE * direction
+        return diagonal.mean((2, 3), keepdim=True).clamp(min=0)
 
 
 class RelaxedPrior:
@@ -187,7 +221,8 @@ class RelaxedPrior:
         """Bits of z, between integers in proportion: what a mixture of two of them costs."""
         flat = z[0].flatten(1)
         reach = self.z_costs.shape[1] // 2
-        below = flat.detach().floor().clamp(-reach, reach - 1)
+        # What is not finite is found after the iteration; until then it must not be an index.
+        below = flat.detach().nan_to_num().floor().clamp(-reach, reach - 1)
         at = below.long() + reach
         low, high = self.z_costs.gather(1, at), self.z_costs.gather(1, at + 1)
         return (low + (high - low) * (flat - below)).sum()
@@ -221,18 +256,29 @@ def _z_costs(prior: IntegerPrior) -> Tensor:
     return torch.from_numpy(costs)
 
 
-def learning_rate(iteration: int) -> float:
-    """Adam's, in quantiser steps."""
-    return 0.01 * min(1.0, iteration / 3) * (1 + iteration / 50) ** -0.5
+def learning_rate(step: int) -> float:
+    """In quantiser steps, after so many steps."""
+    return 0.006 * min(1.0, (step + 1) / 3) * (1 + step / 200) ** -0.5
 
 
-def _round(r: Tensor, generator: torch.Generator) -> Tensor:
-    """A mixture of floor(r) and ceil(r), drawn from the relaxed two-valued distribution."""
+def _log_odds(r: Tensor) -> tuple[Tensor, Tensor]:
+    """floor(r), and the logarithm of how much likelier ceil(r) is."""
     below = r.detach().floor()
     fraction = (r - below).clamp(1e-4, 1 - 1e-4)
-    logits = (torch.atanh(fraction) - torch.atanh(1 - fraction)) / TEMPERATURE
+    return below, (torch.atanh(fraction) - torch.atanh(1 - fraction)) / TEMPERATURE
+
+
+def _expected(r: Tensor) -> Tensor:
+    """What r is rounded to on average."""
+    below, log_odds = _log_odds(r)
+    return below + torch.sigmoid(log_odds)
+
+
+def _draw(r: Tensor, generator: torch.Generator) -> Tensor:
+    """A mixture of floor(r) and ceil(r), drawn from the relaxed two-valued distribution."""
+    below, log_odds = _log_odds(r)
     u = torch.empty_like(r).uniform_(1e-6, 1 - 1e-6, generator=generator)
-    return below + torch.sigmoid((logits + u.logit()) / TEMPERATURE)
+    return below + torch.sigmoid((log_odds + u.logit()) / TEMPERATURE)
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from nic.inference.networks import GATHER_BYTES
 torch = pytest.importorskip("torch")
 
 from nic.training.model import TrainableModel  # noqa: E402
-from nic.transforms import layers  # noqa: E402
 
 SMALL = {"N": 8, "M": 12, "z_channels": 4, "hyper_channels": 8, "anchors": 3}
 KINDS = [
@@ -65,15 +64,6 @@ def test_shuffles_are_those_of_torch(n):
     expected = torch.nn.functional.pixel_shuffle(torch.from_numpy(x).permute(2, 0, 1), n)
     np.testing.assert_array_equal(shuffle(x, n), expected.permute(1, 2, 0))
     np.testing.assert_array_equal(unshuffle(shuffle(x, n), n), x)
-
-
-@pytest.mark.parametrize("n", [2, 8])
-def test_shuffles_of_channels_that_lie_last_are_those_of_torch(n):
-    x = torch.rand(2, 2 * n * n, 3, 4)
-    shuffled = layers.shuffle(x, n)
-    assert torch.equal(shuffled, torch.nn.functional.pixel_shuffle(x, n))
-    assert shuffled.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(layers.unshuffle(shuffled, n), x)
 
 
 @pytest.mark.parametrize("fine", [0, 1, 3, 6])

@@ -31,7 +31,6 @@ from nic.rate import gaussian_bits
 from nic.training.density import FactorizedDensity
 from nic.transforms import KINDS
 from nic.transforms.anchors import Anchors
-from nic.transforms.layers import Pointwise, shuffle
 from nic.wavefront import TAPS, wavefronts
 
 
@@ -77,8 +76,8 @@ class HyperSynthesis(nn.Module):
         self.out = nn.Conv2d(C, config.psi_channels, 3, padding=1)
 
     def forward(self, z_hat: Tensor) -> Tensor:
-        h = F.leaky_relu(shuffle(self.up1(z_hat), 2), LEAKY_SLOPE)
-        h = F.leaky_relu(shuffle(self.up2(h), 2), LEAKY_SLOPE)
+        h = F.leaky_relu(F.pixel_shuffle(self.up1(z_hat), 2), LEAKY_SLOPE)
+        h = F.leaky_relu(F.pixel_shuffle(self.up2(h), 2), LEAKY_SLOPE)
         return F.leaky_relu(self.out(h), LEAKY_SLOPE)
 
 
@@ -90,7 +89,7 @@ class EntropyParameters(nn.Module):
         self.means = config.means
         outputs = 2 * config.M if config.means else config.M
         widths = [config.psi_channels + config.phi_channels, *config.entropy_channels, outputs]
-        self.layers = nn.ModuleList(Pointwise(a, b) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:]))
         self.quality = Anchors(config.anchors, widths[1])
         self.layers[-1].weight.data *= 0.1
 

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from nic.config import BASE_STEP, LATENT_STRIDE, LEAKY_SLOPE, Z_START_SCALE, ModelConfig
 from nic.transforms.anchors import Anchors
-from nic.transforms.layers import Pointwise, shuffle, unshuffle
 
 
 class ResidualBottleneck(nn.Module):
@@ -19,11 +18,11 @@ class ResidualBottleneck(nn.Module):
         super().__init__()
         inner = channels // 2
         self.layers = nn.Sequential(
-            Pointwise(channels, inner),
+            nn.Conv2d(channels, inner, 1),
             nn.ReLU(inplace=True),
             nn.Conv2d(inner, inner, 3, padding=1),
             nn.ReLU(inplace=True),
-            Pointwise(inner, channels),
+            nn.Conv2d(inner, channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,26 +49,26 @@ class Analysis(nn.Module):
         self.config = config
         N, M = config.N, config.M
         self.linear = nn.Conv2d(3, M, LATENT_STRIDE, stride=LATENT_STRIDE)
-        self.head = Pointwise(3 * 64, N)
+        self.head = nn.Conv2d(3 * 64, N, 1)
         if config.detail_blocks:
             K = config.detail_channels
-            self.detail_head = Pointwise(3 * 16, K)
+            self.detail_head = nn.Conv2d(3 * 16, K, 1)
             self.detail_gain = Anchors(config.anchors, K)
             self.detail = _blocks(config.detail_blocks, K)
-            self.detail_down = _zeroed(Pointwise(4 * K, N))
+            self.detail_down = _zeroed(nn.Conv2d(4 * K, N, 1))
         self.fine_gain = Anchors(config.anchors, N)
         self.fine = _blocks(config.fine_blocks, N)
         self.down = nn.Conv2d(N, N, 3, stride=2, padding=1)
         self.coarse_gain = Anchors(config.anchors, N)
         self.coarse = _blocks(config.coarse_blocks, N)
-        self.tail = _zeroed(Pointwise(N, M))
+        self.tail = _zeroed(nn.Conv2d(N, M, 1))
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         """Image and quality -> y."""
-        h = self.head(unshuffle(x, 8))
+        h = self.head(F.pixel_unshuffle(x, 8))
         if self.config.detail_blocks:
-            d = self.detail_head(unshuffle(x, 4)) * self.detail_gain(s).exp()
-            h = h + self.detail_down(unshuffle(self.detail(d), 2))
+            d = self.detail_head(F.pixel_unshuffle(x, 4)) * self.detail_gain(s).exp()
+            h = h + self.detail_down(F.pixel_unshuffle(self.detail(d), 2))
         h = self.fine(h * self.fine_gain(s).exp())
         h = self.coarse(self.down(h) * self.coarse_gain(s).exp())
         return self.linear(x) + self.tail(h)
@@ -83,32 +82,32 @@ class Synthesis(nn.Module):
         super().__init__()
         self.config = config
         N, M = config.N, config.M
-        self.linear = Pointwise(M, 3 * LATENT_STRIDE**2)
-        self.head = Pointwise(M, N)
+        self.linear = nn.Conv2d(M, 3 * LATENT_STRIDE**2, 1)
+        self.head = nn.Conv2d(M, N, 1)
         self.coarse_gain = Anchors(config.anchors, N)
         self.coarse = _blocks(config.coarse_blocks, N)
-        self.up = Pointwise(N, 4 * N)
+        self.up = nn.Conv2d(N, 4 * N, 1)
         self.fine_gain = Anchors(config.anchors, N)
         self.fine = _blocks(config.fine_blocks, N)
-        self.tail = _zeroed(Pointwise(N, 3 * 64))
+        self.tail = _zeroed(nn.Conv2d(N, 3 * 64, 1))
         if config.detail_blocks:
             K = config.detail_channels
-            self.detail_head = Pointwise(3 * 16, K)
-            self.detail_up = Pointwise(N, 4 * K)
+            self.detail_head = nn.Conv2d(3 * 16, K, 1)
+            self.detail_up = nn.Conv2d(N, 4 * K, 1)
             self.detail_gain = Anchors(config.anchors, K)
             self.detail = _blocks(config.detail_blocks, K)
-            self.detail_tail = _zeroed(Pointwise(K, 3 * 16))
+            self.detail_tail = _zeroed(nn.Conv2d(K, 3 * 16, 1))
 
     def forward(self, y_hat: Tensor, u_hat: Tensor, s: Tensor) -> Tensor:
         """Decoded latents and quality -> image, not yet clamped."""
         h = self.coarse(self.head(u_hat) * self.coarse_gain(s).exp())
-        h = self.fine(shuffle(self.up(h), 2) * self.fine_gain(s).exp())
-        linear = shuffle(self.linear(y_hat), LATENT_STRIDE)
-        x = linear.float() * BASE_STEP + shuffle(self.tail(h), 8).float()
+        h = self.fine(F.pixel_shuffle(self.up(h), 2) * self.fine_gain(s).exp())
+        linear = F.pixel_shuffle(self.linear(y_hat), LATENT_STRIDE)
+        x = linear.float() * BASE_STEP + F.pixel_shuffle(self.tail(h), 8).float()
         if self.config.detail_blocks:
-            d = self.detail_head(unshuffle(x, 4)) + shuffle(self.detail_up(h), 2)
+            d = self.detail_head(F.pixel_unshuffle(x, 4)) + F.pixel_shuffle(self.detail_up(h), 2)
             d = self.detail(d * self.detail_gain(s).exp())
-            x = x + shuffle(self.detail_tail(d), 4).float()
+            x = x + F.pixel_shuffle(self.detail_tail(d), 4).float()
         return x * BASE_STEP
 
 
@@ -119,7 +118,7 @@ class HyperAnalysis(nn.Module):
         super().__init__()
         C = config.hyper_channels
         self.gain = Anchors(config.anchors, config.M)
-        self.head = Pointwise(2 * config.M, C)
+        self.head = nn.Conv2d(2 * config.M, C, 1)
         self.block = ResidualBottleneck(C)
         self.down1 = nn.Conv2d(C, C, 5, stride=2, padding=2)
         self.down2 = nn.Conv2d(C, config.z_channels, 5, stride=2, padding=2)
