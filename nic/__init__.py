@@ -80,7 +80,7 @@ def encode(
     from nic import codec
 
     picture = _picture(image, strip, frame)
-    chosen, _ = _on(device, [picture], _pixels(options))
+    chosen, _ = _on(device, [picture], _pixels_at(options))
     return codec.encode(picture, quality, **chosen, **options)
 
 
@@ -97,7 +97,7 @@ def encode_batch(
     from nic import codec
 
     pictures = (_picture(image, strip, None) for image in images)
-    chosen, pictures = _on(device, pictures, _pixels(options))
+    chosen, pictures = _on(device, pictures, _pixels_at(options))
     return list(codec.encode_batch(pictures, quality, **chosen, **options))
 
 
@@ -175,11 +175,11 @@ def _on(
     return {"model": models.load(device=device)}, work
 
 
-def _pixels(options: dict[str, Any]) -> Callable[[Picture], int]:
-    """Counts a picture's pixels, as often as the options' effort makes them work."""
-    from nic.effort import DEFAULT_EFFORT, check_effort, work
+def _pixels_at(options: dict[str, Any]) -> Callable[[Picture], int]:
+    """What counts a picture's pixels, times the work that the options' effort makes of them."""
+    from nic import effort
 
-    factor = work(check_effort(options.get("effort", DEFAULT_EFFORT)))
+    factor = effort.work(effort.check_effort(options.get("effort", effort.DEFAULT_EFFORT)))
     return lambda picture: picture.width * picture.height * factor
 
 

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda")
 
 WORTHWHILE = 2**24
-"""Pixels from which `auto` takes a GPU: to start one takes seconds, in which a CPU codes some
-millions of pixels."""
+"""Pixels, at the default effort, from which `auto` takes a GPU: to start one takes seconds, in
+which a CPU codes some millions of pixels."""
 
 
 def choose(device: str, pixels: int) -> str:
-    """Where to code so many pixels: `cpu` or `cuda`. InputError where it cannot be as asked."""
+    """Where to code so many pixels, at the default effort: `cpu` or `cuda`. InputError where it
+    cannot be as asked."""
     if device == "auto":
         return "cuda" if pixels >= WORTHWHILE and _usable() else "cpu"
     if device != "cpu":

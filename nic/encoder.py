@@ -14,7 +14,6 @@ import numpy as np
 
 from nic import alpha, postfilter, postfilter_chunk, quantizer, regions, tiles
 from nic.config import HYPER_STRIDE, LATENT_STRIDE
-from nic.device import memory_errors
 from nic.effort import FILTERED, lmbda, stops
 from nic.errors import InputError
 from nic.extras import require
@@ -96,7 +95,9 @@ class Encoder:
     def _latents(self, step: int) -> Latents:
         latents = self._analyse(step)
         if stops(self.effort):
-            with memory_errors():
+            from nic.refine import refining
+
+            with refining():
                 self._refine(latents, step)
         return latents
 

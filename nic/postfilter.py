@@ -32,7 +32,7 @@ UNIT = 256
 """Weights are whole multiples of 1 / UNIT."""
 
 ROWS = 64
-"""Taken at a time by a CPU, whose cache holds them; a GPU takes all at once."""
+"""Taken at a time by a CPU, whose cache holds them."""
 
 NEAR = [(0, 1), (1, -1), (1, 0), (1, 1)]
 FAR = [(0, 2), (1, -2), (1, 2), (2, -2), (2, -1), (2, 0), (2, 1), (2, 2)]
@@ -134,10 +134,9 @@ def components(x: Plane) -> list[Plane]:
 def _move(planes: Sequence[Plane], terms: Sequence[Term], own: Component) -> Plane:
     """What is added to a component."""
     move, bend = planes[0] * 0, own.threshold
-    rows = len(move) if getattr(move, "is_cuda", False) else ROWS
-    for top in range(0, len(move), rows):
+    for top, bottom in bands(move):
         for term, slope, within in own.slopes(terms):
-            p, q = ends(move.shape, term.neighbour, top, top + rows)
+            p, q = ends(move.shape, term.neighbour, top, bottom)
             difference = planes[term.source][q] - planes[term.source][p]
             flow = difference * slope
             if within:
@@ -145,6 +144,13 @@ def _move(planes: Sequence[Plane], terms: Sequence[Term], own: Component) -> Pla
             move[p] += flow
             move[q] -= flow
     return move
+
+
+def bands(plane: Plane) -> Iterator[tuple[int, int]]:
+    """First row of each piece and the one after its last; a GPU takes all rows at once."""
+    rows = len(plane) if getattr(plane, "is_cuda", False) else ROWS
+    for top in range(0, len(plane), rows):
+        yield top, top + rows
 
 
 def ends(

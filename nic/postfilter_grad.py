@@ -9,11 +9,11 @@ from torch import Tensor
 
 from nic.postfilter import (
     POWER,
-    ROWS,
     TERMS,
     Component,
     PostFilter,
     Term,
+    bands,
     components,
     ends,
     filtered,
@@ -54,10 +54,9 @@ def _flow_back(
     of_move: Tensor,
 ) -> None:
     """Add to `backs`, the planes' gradients, what comes of a component's move."""
-    rows = len(of_move) if of_move.is_cuda else ROWS
-    for top in range(0, len(of_move), rows):
+    for top, bottom in bands(of_move):
         for term, slope, within in own.slopes(terms):
-            p, q = ends(of_move.shape, term.neighbour, top, top + rows)
+            p, q = ends(of_move.shape, term.neighbour, top, bottom)
             back = of_move[p] - of_move[q]
             if within:
                 difference = planes[term.source][q] - planes[term.source][p]

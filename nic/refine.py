@@ -18,7 +18,9 @@ choices depend on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from torch.nn import functional as F
 
 from nic.channel_adam import ChannelAdam
 from nic.config import LEAKY_SLOPE
+from nic.device import memory_errors
 from nic.models import Model
 from nic.postfilter import PostFilter
 from nic.postfilter_grad import Filtered
@@ -56,12 +59,38 @@ STEPS = 8
 """Of the latents for each gradient of the error."""
 
 PROBE = 0.3
-"""By how much, in quantiser steps, latents are moved to see how the error's gradient changes."""
+"""By how much, in quantiser steps, latents are moved to see how the error's gradient changes: less
+than rounding moves them, and enough for bfloat16."""
 
 Z_FACTOR = 4
 """Hyperlatents learn so many times as fast as latents."""
 
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
+
+
+_lock, _running, _deterministic = threading.Lock(), 0, False
+
+
+@contextmanager
+def refining() -> Iterator[None]:
+    """What refinement needs: gradients, though the caller may have switched them off; convolutions
+    on a GPU that give the same each time, since a higher effort goes through what a lower one does,
+    and a file of a size that was found is made once more; MemoryError where a GPU's is too small.
+    """
+    global _running, _deterministic
+    with _lock:
+        _running += 1
+        if _running == 1:
+            _deterministic = torch.backends.cudnn.deterministic
+            torch.backends.cudnn.deterministic = True
+    try:
+        with memory_errors(), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        with _lock:
+            _running -= 1
+            if not _running:
+                torch.backends.cudnn.deterministic = _deterministic
 
 
 class Objective:
@@ -126,8 +155,8 @@ class Refinement:
         self.curvature: Tensor | None = None
         self.adam = ChannelAdam([(self.v, 1), (self.z, Z_FACTOR)])
         with torch.no_grad():
-            v_hat, z_hat = to_grid(v_hat * 2.0**-LATENT_BITS).to(device), residual(self.z, 0.0)
-            self.means, self.levels = objective.relaxed(v_hat, z_hat)
+            coded = to_grid(v_hat * 2.0**-LATENT_BITS).to(device)
+            self.means, self.levels = objective.relaxed(coded, residual(self.z, 0.0))
 
     def advance(
         self, until: int, post_filter: PostFilter, count: Callable[[int], None]
@@ -181,7 +210,8 @@ class Refinement:
 
     def _curvature(self, v_hat: Tensor, gradient: Tensor, post_filter: PostFilter) -> Tensor:
         """(1, M, 1, 1), each channel's mean of the Hessian's diagonal, by one random direction
-        (Bekas et al. 2007)."""
+        (Bekas et al. 2007, "An estimator for the diagonal of a matrix"): the rougher the fewer
+        latents there are."""
         direction = torch.empty_like(v_hat).uniform_(-1, 1, generator=self.generator).sign()
         moved = self._error_gradient(v_hat + PROBE * direction, post_filter)
         diagonal = (moved - gradient) / PROBE * direction
@@ -213,9 +243,9 @@ class RelaxedPrior:
         self.z_costs = _z_costs(prior).to(device)
 
     def _weights(self, weight: np.ndarray, bias: np.ndarray, shift: int) -> tuple[Tensor, Tensor]:
-        parts = torch.from_numpy(weight * 2.0**-shift), torch.from_numpy(bias * 2.0**-shift)
-        weight, bias = (part.to(self.device, self.dtype) for part in parts)
-        return weight.contiguous(memory_format=torch.channels_last), bias
+        values = torch.from_numpy(weight * 2.0**-shift).to(self.device, self.dtype)
+        offsets = torch.from_numpy(bias * 2.0**-shift).to(self.device, self.dtype)
+        return values.contiguous(memory_format=torch.channels_last), offsets
 
     def z_bits(self, z: Tensor) -> Tensor:
         """Bits of z, between integers in proportion: what a mixture of two of them costs."""
@@ -256,9 +286,9 @@ def _z_costs(prior: IntegerPrior) -> Tensor:
     return torch.from_numpy(costs)
 
 
-def learning_rate(step: int) -> float:
-    """In quantiser steps, after so many steps."""
-    return 0.006 * min(1.0, (step + 1) / 3) * (1 + step / 200) ** -0.5
+def learning_rate(done: int) -> float:
+    """A rate in quantiser steps, after so many updates."""
+    return 0.006 * min(1.0, (done + 1) / 3) * (1 + done / 200) ** -0.5
 
 
 def _log_odds(r: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,8 @@ def test_latents_are_refined_on_the_device(model, on_device):
         return 8 * len(data) + worth * np.square(error).mean() * 48 * 40
 
     assert cost(6) < cost(4) <= cost(3)
+    again = [codec.encode(Picture(pixels), 40, effort=4, model=on_device) for _ in range(2)]
+    assert again[0] == again[1]
 
 
 @pytorch_only
@@ -145,14 +147,18 @@ def test_auto_leaves_little_work_to_the_cpu(monkeypatch):
     assert device.choose("cuda", 1) == "cuda" and device.choose("cpu", 10**9) == "cpu"
 
 
-def test_auto_counts_effort_as_work(model, monkeypatch):
+def test_auto_counts_effort_as_work(monkeypatch):
     monkeypatch.setattr(device, "check_device", lambda name: None)
     chosen = []
     monkeypatch.setattr(models, "load", lambda path=None, device="cpu": chosen.append(device))
     monkeypatch.setattr(codec, "encode", lambda *_, **__: b"")
+    monkeypatch.setattr(codec, "encode_batch", lambda *_, **__: [])
     for e in (3, 6):
         nic.encode(np.zeros((512, 768, 3), np.uint8), device="auto", effort=e)
     assert chosen == ["cuda"]  # at effort 6 alone; the default is the CPU's
+    for e in (3, 6):
+        nic.encode_batch([np.zeros((512, 384), np.uint8)] * 2, device="auto", effort=e)
+    assert chosen == ["cuda"] * 2
     with pytest.raises(InputError, match="effort"):
         nic.encode(np.zeros((8, 8), np.uint8), device="auto", effort=10)
 
