@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
         return jpeg.encode(image, int(quality))
 
     ours = replace(jpeg, name="nic", encode=encode)
-    monkeypatch.setattr(rivals, "nic_codec", lambda model, effort: ours)
+    monkeypatch.setattr(rivals, "nic_codec", lambda *_: ours)
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))

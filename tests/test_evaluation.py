@@ -183,7 +183,7 @@ class TestRivals:
             rivals.find("gif")
 
 
-def fake_nic(model: Path | None = None, effort: int = 3) -> rivals.Codec:
+def fake_nic(model: Path | None = None, effort: int = 3, device: str = "cpu") -> rivals.Codec:
     """JPEG in nic's place, so that these tests need no weights."""
     jpeg = rivals.RIVALS["jpeg"]
     name = rivals.nic_name(effort)
@@ -329,6 +329,17 @@ class TestRunner:
         tasks = runner.plan(images.find(folder)[:1], codecs, [5.0, 15.0], None)
         assert [t.quality for t in tasks if t.codec == "nic"] == [5, 15]
         assert len(tasks) == 2 + 12
+
+    def test_nic_runs_on_the_device_asked_for(self, folder, tmp_path, monkeypatch):
+        devices = []
+
+        def nic(model, effort, device):
+            devices.append(device)
+            return fake_nic(model, effort)
+
+        monkeypatch.setattr(rivals, "nic_codec", nic)
+        assert evaluate(folder, "--rivals", "", "--device", "cuda", "-o", tmp_path / "out") == 0
+        assert set(devices) == {"cuda"} and len(devices) == 1 + 1 + 2 * 3  # found, tried, measured
 
     def test_unusable_folder(self, tmp_path):
         with pytest.raises(InputError, match="no images"):

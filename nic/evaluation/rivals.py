@@ -39,18 +39,20 @@ class Codec:
     """What makes the bytes: library version or nic's fingerprint; None where not installed."""
 
 
-def find(name: str, model: Path | None = None) -> Codec:
-    """Codec by name, nic with the given weight file; InputError for a name nobody knows."""
+def find(name: str, model: Path | None = None, device: str = "cpu") -> Codec:
+    """Codec by name, nic with a weight file, on a device; InputError for a name nobody knows."""
     if name in NIC_EFFORTS:
-        return nic_codec(model, NIC_EFFORTS[name])
+        return nic_codec(model, NIC_EFFORTS[name], device)
     if name not in RIVALS:
         raise InputError(f"unknown codec {name!r}; known are {', '.join(RIVALS)}")
     return RIVALS[name]
 
 
-def installed(names: Iterable[str], model: Path | None, say: Callable[[str], None]) -> list[Codec]:
+def installed(
+    names: Iterable[str], model: Path | None, say: Callable[[str], None], device: str = "cpu"
+) -> list[Codec]:
     """Codecs by name, without those whose library is absent, which `say` tells of."""
-    codecs = [find(name, model) for name in dict.fromkeys(names)]
+    codecs = [find(name, model, device) for name in dict.fromkeys(names)]
     for codec in codecs:
         if codec.version() is None:
             say(f"{codec.name} is left out: this Pillow cannot write it")
@@ -66,12 +68,14 @@ NIC_EFFORTS = {nic_name(effort): effort for effort in EFFORTS}
 """Efforts by the names of nic."""
 
 
-def nic_codec(model: Path | None = None, effort: int = DEFAULT_EFFORT) -> Codec:
-    """nic with a weight file, by default the shipped one; loaded once per process."""
+def nic_codec(
+    model: Path | None = None, effort: int = DEFAULT_EFFORT, device: str = "cpu"
+) -> Codec:
+    """nic with a weight file, by default the shipped one, on a device; loaded once per process."""
     from nic import codec, models
     from nic.picture import Picture
 
-    load = partial(models.load, model)
+    load = partial(models.load, model, device)
 
     def encode(image: Image.Image, quality: float) -> bytes:
         return codec.encode(Picture(np.asarray(image)), quality, effort=effort, model=load())

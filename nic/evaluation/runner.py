@@ -24,6 +24,7 @@ import numpy as np
 
 from nic import images
 from nic.commands import arguments
+from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT, EFFORTS
 from nic.extras import require
 from nic.fidelity import same_channels
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One point to measure; all of it but the path decides whether a measured one still holds."""
+    """One point to measure; all of it but paths and device decides whether a measured one still
+    holds."""
 
     path: Path
     image: str
@@ -46,6 +48,7 @@ class Task:
     quality: float
     version: str
     model: Path | None
+    device: str = "cpu"
 
     @property
     def key(self) -> tuple:
@@ -79,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_weights(parser)
     parser.add_argument(
+        "--device", choices=DEVICES[1:], default="cpu", help="where nic runs (default: %(default)s)"
+    )
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
@@ -105,10 +111,10 @@ def main(args: argparse.Namespace) -> int:
 
     console = Console(stderr=True, markup=False)
     names = [*map(rivals.nic_name, [DEFAULT_EFFORT, *args.efforts]), *args.rivals]
-    codecs = rivals.installed(names, args.weights, console.print)
+    codecs = rivals.installed(names, args.weights, console.print, args.device)
     name = args.folder.resolve().name
     output = args.output or Path("runs/eval") / name
-    tasks = plan(images.find(args.folder), codecs, args.qualities, args.weights)
+    tasks = plan(images.find(args.folder), codecs, args.qualities, args.weights, args.device)
     measured = measure_missing(
         tasks,
         output / "points.jsonl",
@@ -123,7 +129,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def plan(
-    paths: list[Path], codecs: list[Codec], qualities: list[float] | None, model: Path | None
+    paths: list[Path],
+    codecs: list[Codec],
+    qualities: list[float] | None,
+    model: Path | None,
+    device: str = "cpu",
 ) -> list[Task]:
     """Every point of every codec on every image; `qualities` replace nic's own."""
     from nic.evaluation.rivals import NIC_EFFORTS
@@ -134,7 +144,7 @@ def plan(
         grids |= {name: tuple(qualities) for name in grids if name in NIC_EFFORTS}
     crcs = {path: zlib.crc32(path.read_bytes()) for path in paths}
     return [
-        Task(path, path.name, crc, name, quality, versions[name], model)
+        Task(path, path.name, crc, name, quality, versions[name], model, device)
         for path, crc in crcs.items()
         for name, grid in grids.items()
         for quality in grid
@@ -183,7 +193,7 @@ def measure(task: Task) -> dict:
     from nic.evaluation import metrics, rivals
     from nic.evaluation.trial import attempt
 
-    codec = rivals.find(task.codec, task.model)
+    codec = rivals.find(task.codec, task.model, task.device)
     pixels = _load(task.path)
     trial = attempt(codec, Image.fromarray(pixels), task.quality)
     return {
@@ -205,7 +215,7 @@ def measure(task: Task) -> dict:
 
 def _measure_all(tasks: list[Task], jobs: int) -> Iterator[dict]:
     """Rows as they come, in any order."""
-    used = {(task.codec, task.model) for task in tasks}
+    used = {(task.codec, task.model, task.device) for task in tasks}
     if jobs == 1:
         _warm_up(used)
         yield from map(measure, tasks)
@@ -230,14 +240,13 @@ def _measure_all(tasks: list[Task], jobs: int) -> Iterator[dict]:
             os.environ["OMP_NUM_THREADS"] = threads
 
 
-def _warm_up(codecs: Iterable[tuple[str, Path | None]]) -> None:
+def _warm_up(codecs: Iterable[tuple[str, Path | None, str]]) -> None:
     """Load models and libraries, so that no measured time contains it."""
     from PIL import Image
 
     from nic.evaluation import rivals
 
-    for name, model in codecs:
-        codec = rivals.find(name, model)
+    for codec in (rivals.find(*names) for names in codecs):
         codec.decode(codec.encode(Image.new("RGB", (64, 64)), 50))
 
 
