@@ -209,13 +209,14 @@ class Refinement:
         return torch.autograd.grad(self.objective.lmbda * error, v_hat)[0]
 
     def _curvature(self, v_hat: Tensor, gradient: Tensor, post_filter: PostFilter) -> Tensor:
-        """(1, M, 1, 1), each channel's mean of the Hessian's diagonal, by one random direction
-        (Bekas et al. 2007, "An estimator for the diagonal of a matrix"): the rougher the fewer
-        latents there are."""
-        direction = torch.empty_like(v_hat).uniform_(-1, 1, generator=self.generator).sign()
-        moved = self._error_gradient(v_hat + PROBE * direction, post_filter)
-        diagonal = (moved - gradient) / PROBE * direction
-        return diagonal.mean((2, 3), keepdim=True).clamp(min=0)
+        """(1, M, 1, 1), each channel's mean of the Hessian's diagonal, by random directions (Bekas
+        et al. 2007, "An estimator for the diagonal of a matrix"): of few latents, by several."""
+        diagonals = []
+        for _ in range(min(16, max(1, 64 // v_hat[0, 0].numel()))):
+            direction = torch.empty_like(v_hat).uniform_(-1, 1, generator=self.generator).sign()
+            moved = self._error_gradient(v_hat + PROBE * direction, post_filter)
+            diagonals.append((moved - gradient) / PROBE * direction)
+        return torch.cat(diagonals).mean((0, 2, 3), keepdim=True).clamp(min=0)
 
 
 class RelaxedPrior:
