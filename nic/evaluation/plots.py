@@ -29,9 +29,6 @@ COLOURS = {
     "jxl": "#cc79a7",
 }
 
-REFINED_COLOUR = "#e69f00"
-"""Of nic at other efforts than the default."""
-
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -66,7 +63,7 @@ def rate_distortion(
             axes.plot(
                 bpp,
                 decibels,
-                color=COLOURS.get(name, REFINED_COLOUR),
+                color=COLOURS.get(name) or _of_effort(name),
                 marker="o",
                 markersize=4 if front else 3,
                 linewidth=2.4 if front else 1.4,
@@ -89,6 +86,11 @@ def rate_distortion(
         if curves:
             axes.legend(loc="lower right")
         figure.savefig(path, dpi=160)
+
+
+def _of_effort(name: str) -> tuple[float, ...]:
+    """Colour of `nic-e0` to `nic-e9`: the higher the effort, the darker."""
+    return matplotlib.colormaps["Purples"](0.4 + 0.06 * int(name.removeprefix("nic-e")))
 
 
 def _show_useful_range(axes: Axes, curves: Mapping[str, Curve]) -> None:
