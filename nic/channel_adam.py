@@ -9,6 +9,7 @@ from torch import Tensor
 
 BETAS = 0.9, 0.99
 """Decay of the first and of the second moments."""
+
 OWN = 0.2
 """Share of a latent's own squared gradient in what its steps are divided by."""
 

@@ -29,11 +29,10 @@ def cost(data: bytes, pixels: np.ndarray, quality: float, model) -> float:
 def test_more_effort_never_costs_more(model, pixels, quality, gray):
     pytest.importorskip("torch")
     shown = pixels[:, :, 0] if gray else pixels[:50, :70]
-    efforts = 0, 1, 3, 4, 5
-    files = [codec.encode(Picture(shown), quality, effort=e, model=model) for e in efforts]
+    files = [codec.encode(Picture(shown), quality, effort=e, model=model) for e in range(7)]
     costs = [cost(data, shown, quality, model) for data in files]
     assert costs == sorted(costs, reverse=True)
-    assert costs[-1] < costs[0]
+    assert costs[6] < costs[0]
 
 
 def test_refinement_is_the_same_each_time(model, pixels):

@@ -14,7 +14,6 @@ from nic.batch.manifest import Manifest, Row
 from nic.batch.report import Report
 from nic.batch.work import Options
 from nic.commands import arguments
-from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT
 from nic.errors import InputError
 from nic.extras import require
@@ -42,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strip", action="store_true", help="drop ICC profile, EXIF and XMP")
     parser.add_argument("--format", metavar="NAME", help="of decoded images (default: png)")
     arguments.add_weights(parser)
-    parser.add_argument(
-        "--device", choices=DEVICES[1:], default="cpu", help="where to run (default: %(default)s)"
-    )
+    arguments.add_device(parser)
     parser.add_argument(
         "-f", "--force", action="store_true", help="overwrite files that no earlier batch wrote"
     )

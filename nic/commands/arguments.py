@@ -84,6 +84,13 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare --device where none is chosen by how much there is to do."""
+    parser.add_argument(
+        "--device", choices=DEVICES[1:], default="cpu", help="where to run (default: %(default)s)"
+    )
+
+
 def add_coding(parser: argparse.ArgumentParser) -> None:
     """Declare what encoding and decoding have in common: --force, --weights, --device, --verbose
     and --quiet."""

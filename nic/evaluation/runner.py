@@ -24,7 +24,6 @@ import numpy as np
 
 from nic import images
 from nic.commands import arguments
-from nic.device import DEVICES
 from nic.effort import DEFAULT_EFFORT, EFFORTS
 from nic.extras import require
 from nic.fidelity import same_channels
@@ -81,9 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " among them)",
     )
     arguments.add_weights(parser)
-    parser.add_argument(
-        "--device", choices=DEVICES[1:], default="cpu", help="where nic runs (default: %(default)s)"
-    )
+    arguments.add_device(parser)
     parser.add_argument(
         "-o",
         "--output",
