@@ -6,12 +6,13 @@ import pytest
 from nic.architecture import transform_tensors
 from nic.config import ModelConfig
 from nic.grids import shuffle, unshuffle
-from nic.inference import make_networks
+from nic.inference import make_networks, winograd
 from nic.inference.networks import GATHER_BYTES
 
 torch = pytest.importorskip("torch")
 
 from nic.training.model import TrainableModel  # noqa: E402
+from nic.transforms import block, load  # noqa: E402
 
 SMALL = {"N": 8, "M": 12, "z_channels": 4, "hyper_channels": 8, "anchors": 3}
 KINDS = [
@@ -58,6 +59,18 @@ def _plain(x):
     return x[0].permute(1, 2, 0).numpy()
 
 
+@pytest.mark.parametrize("piece", [1, winograd.PIECE_BYTES])
+@pytest.mark.parametrize("h, w", [(1, 1), (4, 4), (5, 3), (2, 17), (33, 40)])
+def test_winograd_convolves(h, w, piece, monkeypatch):
+    monkeypatch.setattr(winograd, "PIECE_BYTES", piece)
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(h, w, 5)), rng.normal(size=(7, 5, 3, 3))
+    grid = torch.from_numpy(x).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.conv2d(grid, torch.from_numpy(weight), padding=1)
+    kernels = winograd.transformed(weight.astype(np.float32))
+    check_close(winograd.convolve(x.astype(np.float32), kernels), _plain(expected))
+
+
 @pytest.mark.parametrize("n", [2, 8])
 def test_shuffles_are_those_of_torch(n):
     x = np.random.default_rng(0).normal(size=(2, 3, 2 * n * n))
@@ -76,19 +89,21 @@ def test_networks_see_as_far_as_they_say(fine, detail):
         detail_blocks=detail, detail_channels=2,
     )  # fmt: skip
     shapes = transform_tensors(config).items()
-    networks = make_networks(
-        config, {n: np.full(s, 0 if n.endswith("bias") else 0.2, np.float16) for n, s in shapes}
-    )
+    tensors = {n: np.full(s, 0 if n.endswith("bias") else 0.2, np.float16) for n, s in shapes}
+    networks, quality = make_networks(config, tensors), torch.tensor([0.5])
+    # PyTorch's, whose zeros are exact.
+    g_a = load(block.Analysis(config), "g_a", tensors)
+    g_s = load(block.Synthesis(config), "g_s", tensors)
     size, filtered = 2 * networks.reach + 5, 2
     at, reaches = size // 2, []
     for row in (16 * at, 16 * at + 15):
-        x = np.zeros((16 * size, 16, 3), np.float32)
-        x[row] = 1
-        [rows, *_] = networks.analyse_window(x, 0.5).nonzero()
+        x = torch.zeros(1, 3, 16 * size, 16)
+        x[:, :, row] = 1
+        rows = g_a(x, quality).nonzero()[:, 2]
         reaches += [at - rows.min(), rows.max() - at]
-    u = np.zeros((size, 1, 3), np.float32)
-    u[at] = 1
-    [rows, *_] = networks.synthesise_window(u, 0.5).nonzero()
+    u = torch.zeros(1, 3, size, 1)
+    u[:, :, at] = 1
+    rows = g_s(u, u, quality).nonzero()[:, 2]
     reaches += [at - (rows.min() - filtered) // 16, (rows.max() + filtered) // 16 - at]
     assert max(reaches) == networks.reach
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nic.config import LATENT_STRIDE, LEAKY_SLOPE, ModelConfig
+from nic.inference import winograd
 from nic.postfilter import PostFilter, filtered
 from nic.regions import scaled, windows
 from nic.samples import grey_levels
@@ -30,20 +32,12 @@ class Networks(ABC):
     def __init__(self, config: ModelConfig, tensors: dict[str, np.ndarray]):
         self.config = config
         self.tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
+        self._arranged: dict[str, np.ndarray] = {}
 
     @cached_property
     def std(self) -> np.ndarray:
         """(M,) standard deviations that whiten y."""
         return self.tensors["std"].reshape(-1)
-
-    @cached_property
-    def _matrices(self) -> dict[str, np.ndarray]:
-        """Convolution weights (out, in, k, k) as (k * k * in, out)."""
-        return {
-            name.removesuffix(".weight"): weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
-            for name, weight in self.tensors.items()
-            if weight.ndim == 4 and name.endswith(".weight")
-        }
 
     def analyse(self, x: np.ndarray, s: float) -> np.ndarray:
         """g_a: pixels -0.5..0.5, (H, W, 3), sides multiples of 16 -> u (H / 16, W / 16, M)."""
@@ -91,9 +85,13 @@ class Networks(ABC):
 
     def conv(self, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
         """Convolution with zeros beyond the border, odd kernels."""
-        matrix, bias = self._matrices[name], self.tensors[f"{name}.bias"]
+        k, bias = self.tensors[f"{name}.weight"].shape[-1], self.tensors[f"{name}.bias"]
+        if k == 3 and stride == 1:
+            out = winograd.convolve(x, self._weight(name, winograd.transformed))
+            out += bias
+            return out
+        matrix = self._weight(name, _matrix)
         h, w, channels = x.shape
-        k = int((len(matrix) // channels) ** 0.5)
         if k == 1:
             out = x.reshape(-1, channels) @ matrix
             out += bias
@@ -112,6 +110,17 @@ class Networks(ABC):
             for dy, kernel in enumerate(matrix.reshape(k, k * channels, -1)):
                 sums += piece[dy : dy + last + 1 : stride].reshape(-1, k * channels) @ kernel
         return out
+
+    def _weight(self, name: str, arrange: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A layer's weights as its way of convolving takes them; each has one way."""
+        if name not in self._arranged:
+            self._arranged[name] = arrange(self.tensors[f"{name}.weight"])
+        return self._arranged[name]
+
+
+def _matrix(weight: np.ndarray) -> np.ndarray:
+    """Convolution weights (out, in, k, k) as (k * k * in, out)."""
+    return weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
 
 
 def leaky_relu(x: np.ndarray) -> np.ndarray:
