@@ -50,7 +50,7 @@ class DevicePrior:
         self.network = Network.of(prior, device)
         self.hyper = [DenseLayer.of(layer, device) for layer in prior.hyper]
         psi = len(prior.hyper[-1].weight)
-        self.first = torch.from_numpy(prior.entropy[0].matrix[:psi]).to(device)
+        self.first = torch.from_numpy(prior.entropy[0].matrix()[:psi]).to(device)
         biases = torch.from_numpy(prior.quality_bias + prior.entropy[0].bias)
         self.first_biases = biases.double().to(device)
         # A folder's images are of few sizes, mostly; other lanes and another order are only data.

@@ -49,7 +49,7 @@ class DenseLayer:
     @staticmethod
     def of(layer: Layer, device: torch.device, skip: int = 0) -> DenseLayer:
         """`skip`: leave out so many inputs, the first ones."""
-        matrix = torch.from_numpy(layer.matrix[skip:]).int()
+        matrix = torch.from_numpy(layer.matrix()[skip:]).int()
         bias = torch.from_numpy(layer.bias).double()
         return DenseLayer(
             matrix.contiguous().to(device), bias.to(device), layer.shift, layer.leaky, layer.limit

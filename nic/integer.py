@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -33,16 +32,6 @@ def rounding_shift(values: np.ndarray, shift: int) -> np.ndarray:
 def leaky_relu(values: np.ndarray) -> np.ndarray:
     """max(x, x >> 3) on integers held in float64."""
     return np.maximum(values, np.floor(values * 2.0**-LEAKY_SHIFT))
-
-
-def matrix(weight: np.ndarray) -> np.ndarray:
-    """Weights (out, in, kh, kw) as (kh * kw * in, out) float64, for activations whose channels vary
-    fastest.
-
-    Outputs vary slowest in memory, which BLAS multiplies by a few rows up to twice as fast.
-    """
-    rows = weight.transpose(0, 2, 3, 1).reshape(-1, math.prod(weight.shape[1:]))
-    return np.ascontiguousarray(rows, dtype=np.float64).T
 
 
 @dataclass(frozen=True)
@@ -76,17 +65,21 @@ class Layer:
         out = np.clip(rounding_shift(acc, self.shift), -self.limit, self.limit)
         return leaky_relu(out) if self.leaky else out
 
-    @cached_property
     def matrix(self) -> np.ndarray:
-        """The weights as `matrix` arranges them."""
-        return matrix(self.weight)
+        """(kh * kw * in, out) float64, for activations whose channels vary fastest.
+
+        Outputs vary slowest in memory, which BLAS multiplies by a few rows up to twice as fast.
+        """
+        inputs = math.prod(self.weight.shape[1:])
+        rows = self.weight.transpose(0, 2, 3, 1).reshape(-1, inputs)
+        return np.ascontiguousarray(rows, dtype=np.float64).T
 
     def grid(self, x: np.ndarray) -> np.ndarray:
         """Convolve a whole grid, zeros beyond its border: (h, w, in) -> (h, w, out)."""
         out, channels, kh, kw = self.weight.shape
         h, w, _ = x.shape
         padded = np.pad(x, ((kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
-        taps = np.split(self.matrix, kh * kw)
+        taps = np.split(self.matrix(), kh * kw)
         acc = np.tile(self.bias.astype(np.float64), (h * w, 1))
         for dy in range(kh):
             for dx in range(kw):

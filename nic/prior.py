@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain, pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,11 +22,11 @@ import numpy as np
 from nic import quantizer
 from nic.config import HYPER_STRIDE, QUALITY_STEPS
 from nic.grids import shuffle
-from nic.integer import ACTIVATION_MAX, Layer, matrix, rounding_shift
+from nic.integer import ACTIVATION_MAX, Layer, rounding_shift
 from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
 from nic.tables import SCALES, FrequencyTables
-from nic.threads import Beside, one_thread
-from nic.wavefront import EARLY, LATE, TAPS, Positions, Progress, lockstep
+from nic.threads import one_thread
+from nic.wavefront import TAPS, Positions, Progress, lockstep
 
 CONTEXT_BITS = 9
 MEAN_BITS = 12
@@ -266,77 +265,44 @@ class IntegerPrior:
         self, sums: np.ndarray, steps: np.ndarray, order: Iterable[Positions], code: Coder
     ) -> np.ndarray:
         """The serial loop of encoder and decoder: visits positions in `order`, asks `code` for the
-        residuals there, and returns v_hat (h, w, M) int32. steps: (h,) quality step of each row.
-
-        What the context's EARLY taps see is visited at least two steps before, and multiplied while
-        the last step's residuals are coded, which is Python.
-        """
+        residuals there, and returns v_hat (h, w, M) int32. steps: (h,) quality step of each row."""
         h, w, _ = sums.shape
         M = self.gains.shape[1]
         used, quality = np.unique(steps, return_inverse=True)
         gains, inverses = self.gains[used].astype(np.float64), self.inverses[used]
         inverses, offsets = inverses.astype(np.float64), self.scale_offsets[used]
-        v_hat, u_hat = np.zeros((h, w, M), np.int32), ContextGrid(h, w, M)
-        early, late = self._context
-        with one_thread() as threads, Beside(threads) as beside:
-            seen_early = None
-            for at, following in pairwise(chain(order, [None])):
-                q = quality[at[0]]
-                context = u_hat.windows(at, LATE) @ late + self.context.bias
-                if seen_early:
-                    context += seen_early()
-                head = self._entropy_parameters(context, sums[at])
+        v_hat = np.zeros((h, w, M), np.int32)
+        width = w + 4
+        u_hat = np.zeros(((h + 2) * width, M), np.int16)
+        taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
+        with one_thread():
+            for rows, columns in order:
+                corner, q = rows * width + columns, quality[rows]
+                window = u_hat[corner[:, None] + taps].reshape(len(rows), -1).astype(np.float64)
+                head = self._entropy_parameters(window, sums[rows, columns])
                 means = rounding_shift(head[:, :M] * gains[q], MEAN_BITS + GAIN_BITS - LATENT_BITS)
                 levels = rounding_shift(head[:, M:] + offsets[q], SCALE_BITS)
                 levels = np.clip(levels, 0, SCALES - 1).astype(np.int64)
-                if following:
-                    seen_early = beside.start(u_hat.windows(following, EARLY), early)
-                values = code(at, means, levels) * 2**LATENT_BITS + means
-                v_hat[at] = values
-                u_hat.put(at, values * inverses[q])
+                values = code((rows, columns), means, levels) * 2**LATENT_BITS + means
+                v_hat[rows, columns] = values
+                values = rounding_shift(
+                    values * inverses[q], LATENT_BITS + INVERSE_BITS - CONTEXT_BITS
+                )
+                u_hat[corner + 2 * width + 2] = np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
         return v_hat
 
     @cached_property
     def _matrices(self) -> list[np.ndarray]:
-        """Of the first entropy layer's psi half and phi half, and the other layers."""
-        first, *rest = [layer.matrix for layer in self.entropy]
+        """Of the first entropy layer's psi half, the context, the phi half, the other layers."""
+        first, *rest = [layer.matrix() for layer in self.entropy]
         psi, phi = np.split(first, [len(first) - len(self.context.weight)])
-        return [psi, phi, *rest]
+        return [psi, self.context.matrix(), phi, *rest]
 
-    @cached_property
-    def _context(self) -> list[np.ndarray]:
-        """Of the context's EARLY and LATE taps."""
-        return [matrix(self.context.weight[..., taps]) for taps in (EARLY, LATE)]
-
-    def _entropy_parameters(self, context: np.ndarray, sums: np.ndarray) -> np.ndarray:
-        """Context's sums (n, phi), hyper sums (n, hidden) -> (n, 2 M) means and scale indices."""
-        _, first, *rest = self._matrices
-        h = self.entropy[0].finish(self.context.finish(context) @ first + sums)
-        for layer, weights in zip(self.entropy[1:], rest):
-            h = layer.finish(h @ weights + layer.bias)
+    def _entropy_parameters(self, window: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        """Causal windows (n, 12 M), hyper sums (n, hidden) -> (n, 2 M) means and scale indices."""
+        _, context, first, *rest = self._matrices
+        phi = self.context.finish(window @ context + self.context.bias)
+        h = self.entropy[0].finish(phi @ first + sums)
+        for layer, matrix in zip(self.entropy[1:], rest):
+            h = layer.finish(h @ matrix + layer.bias)
         return h
-
-
-class ContextGrid:
-    """u_hat of an h x w grid of latents as the context sees it: int16, zeros until it is known and
-    beyond the borders."""
-
-    def __init__(self, h: int, w: int, M: int):
-        self.width = w + 4
-        self.values = np.zeros(((h + 2) * self.width, M), np.int16)
-        self.taps = np.array([dy * self.width + dx for dy, dx in TAPS])
-
-    def windows(self, at: Positions, taps: Sequence[int]) -> np.ndarray:
-        """What some of TAPS see from n positions: (n, taps * M) float64."""
-        places = self._places(at)[:, None] + self.taps[taps]
-        M = self.values.shape[1]
-        return self.values[places].reshape(len(places), len(taps) * M).astype(np.float64)
-
-    def put(self, at: Positions, values: np.ndarray) -> None:
-        """Latents (n, M) in LATENT_BITS + INVERSE_BITS become known."""
-        values = rounding_shift(values, LATENT_BITS + INVERSE_BITS - CONTEXT_BITS)
-        self.values[self._places(at)] = np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
-
-    def _places(self, at: Positions) -> np.ndarray:
-        rows, columns = at
-        return (rows + 2) * self.width + columns + 2

@@ -13,12 +13,6 @@ import numpy as np
 TAPS = [(-2, dx) for dx in range(-2, 3)] + [(-1, dx) for dx in range(-2, 3)] + [(0, -2), (0, -1)]
 """(row, column) offsets of the causal window, in the order of the context layer's weights."""
 
-LATE = [k for k, (dy, dx) in enumerate(TAPS) if 3 * dy + dx == -1]
-"""Of TAPS, what is coded in the step just before."""
-
-EARLY = [k for k in range(len(TAPS)) if k not in LATE]
-"""Of TAPS, what is coded two steps before or earlier."""
-
 Positions = tuple[np.ndarray, np.ndarray]
 """Rows and columns of latent positions that are coded in one step."""
 
@@ -38,19 +32,19 @@ def step_count(h: int, w: int) -> int:
 
 
 def wavefronts(h: int, w: int) -> Iterator[Positions]:
-    """Positions of an h x w grid by rising t, step by step, without steps that have none."""
-    return (at for at in lockstep([(h, w)], [0]) if len(at[0]))
+    """Positions of an h x w grid by rising t, step by step."""
+    return lockstep([(h, w)], [0])
 
 
 def lockstep(
     sizes: Sequence[tuple[int, int]], tops: Sequence[int], progress: Progress | None = None
 ) -> Iterator[Positions]:
-    """Positions of several grids by rising t, the rows of each counted from its top; where grids
-    are narrow, some steps have none."""
+    """Positions of several grids by rising t, the rows of each counted from its top."""
     steps = max(step_count(h, w) for h, w in sizes)
     for t in range(steps):
         fronts = [wavefront_at(h, w, t) for h, w in sizes]
         rows = np.concatenate([rows + top for (rows, _), top in zip(fronts, tops)])
-        yield rows, np.concatenate([columns for _, columns in fronts])
+        if len(rows):
+            yield rows, np.concatenate([columns for _, columns in fronts])
         if progress:
             progress(t + 1, steps)
