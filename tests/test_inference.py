@@ -59,7 +59,7 @@ def _plain(x):
     return x[0].permute(1, 2, 0).numpy()
 
 
-@pytest.mark.parametrize("piece", [1, winograd.PIECE_BYTES])
+@pytest.mark.parametrize("piece", [1, 2**15, winograd.PIECE_BYTES])
 @pytest.mark.parametrize("h, w", [(1, 1), (4, 4), (5, 3), (2, 17), (33, 40)])
 def test_winograd_convolves(h, w, piece, monkeypatch):
     monkeypatch.setattr(winograd, "PIECE_BYTES", piece)

@@ -1,9 +1,9 @@
 """3x3 convolutions with a quarter of the products: Winograd's minimal filtering F(4x4, 3x3).
 
-Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", sec. 4.3: 4x4 outputs,
-of the 6x6 inputs that they see, are B' d B and G g G' multiplied number by number, summed over the
-input channels, and taken back by A' . A. Here the three are matrices for numbers row by row, which
-the three Kronecker products make of them. In float32 it is right to five digits.
+Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", sec. 4.3: of inputs d,
+6x6, and a kernel g, the 4x4 outputs are A' (G g G' * B' d B) A, where * multiplies number by number
+and the sum over input channels goes within. To apply a matrix from both sides is to apply its
+Kronecker product to the numbers row by row. In float32 it is right to five digits.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ OUT, IN = 4, 6
 PIECE_BYTES = 2**21
 """Blocks are taken together whose inputs have about this size, which fit a CPU's cache."""
 
+# A', B' and 24 G.
 _A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 _B = [
     [4, 0, -5, 0, 1, 0],
