@@ -28,16 +28,16 @@ _B = [
     [0, 4, 0, -5, 0, 1],
 ]
 _G = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]
-TO_INPUTS = np.kron(_B, _B).astype(np.float32)
-TO_OUTPUTS = np.kron(_A, _A).astype(np.float32)
-TO_KERNELS = np.kron(_G, _G).astype(np.float32) / 24**2
+INPUT_TRANSFORM = np.kron(_B, _B).astype(np.float32)
+OUTPUT_TRANSFORM = np.kron(_A, _A).astype(np.float32)
+FILTER_TRANSFORM = np.kron(_G, _G).astype(np.float32) / 24**2
 
 
 def transformed(weight: np.ndarray) -> np.ndarray:
     """Weights (out, in, 3, 3) as `convolve` takes them: (36, in, out)."""
     out, channels, *_ = weight.shape
     taps = weight.transpose(2, 3, 1, 0).reshape(9, -1)
-    return (TO_KERNELS @ taps).reshape(IN * IN, channels, out)
+    return (FILTER_TRANSFORM @ taps).reshape(IN * IN, channels, out)
 
 
 def convolve(x: np.ndarray, kernels: np.ndarray) -> np.ndarray:
@@ -50,8 +50,8 @@ def convolve(x: np.ndarray, kernels: np.ndarray) -> np.ndarray:
     step = max(1, PIECE_BYTES // (blocks[:, :, 0].size * x.itemsize))
     for top in range(0, rows, step):
         piece = blocks[:, :, top : top + step].reshape(IN * IN, -1)
-        products = (TO_INPUTS @ piece).reshape(IN * IN, -1, channels) @ kernels
-        outputs = TO_OUTPUTS @ products.reshape(IN * IN, -1)
+        products = (INPUT_TRANSFORM @ piece).reshape(IN * IN, -1, channels) @ kernels
+        outputs = OUTPUT_TRANSFORM @ products.reshape(IN * IN, -1)
         outputs = outputs.reshape(OUT, OUT, -1, columns, width)
         out[top : top + step] = outputs.transpose(2, 0, 3, 1, 4)
     return out.reshape(OUT * rows, OUT * columns, width)[:h, :w]
