@@ -136,9 +136,19 @@ class Files:
         self.alpha = None if opacity is None else list(_code_alpha(opacity))
         shown = None if exact or opacity is None else opacity > 0
         self.encoder = Encoder(picture.pixels, shown, model, effort, lanes, progress)
+        self._last: tuple[tuple, bytes] | None = None
 
     def file(self, step: int, dead_zone: float = 0.0, filtered: bool = True) -> bytes:
-        """The file at a quality step; dead_zone, filtered: as in `Encoder.code`."""
+        """The file at a quality step; dead_zone, filtered: as in `Encoder.code`.
+
+        The last one is kept: a search mostly ends with it.
+        """
+        key = step, dead_zone, filtered, self.encoder.lanes
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._coded(step, dead_zone, filtered)
+        return self._last[1]
+
+    def _coded(self, step: int, dead_zone: float, filtered: bool) -> bytes:
         report = self.report
         with timed(report, "analysis"):
             self.encoder.latents(step)

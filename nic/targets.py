@@ -1,14 +1,16 @@
 """Coding to a size or a PSNR instead of a quality: search over quality steps.
 
 A step changes a file by one or two percent; between steps, a wider dead zone of the rounding makes
-files smaller, continuously and at next to no loss.
+files smaller, continuously and at next to no loss. To try a file is to code it, so that few are
+tried: each where those before it let expect what is asked for.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from nic.config import QUALITY_STEPS
 from nic.errors import InputError
@@ -20,6 +22,9 @@ SLACK = 0.01
 DECIBELS = 0.05
 """How far the PSNR may lie from the one that was asked for."""
 
+LOG_SIZE_RISE, PSNR_RISE = 0.016, 0.06
+"""What a step adds on most pictures to the logarithm of the size and, in dB, to the PSNR."""
+
 NEAR = 4
 """Steps on either side of the likely one."""
 
@@ -27,6 +32,12 @@ ZONE, WIDEST = 0.02, 0.2
 """Dead zones in quantiser steps: the first costs about least on most pictures, the other makes a
 file smaller than several quality steps do. With one rounding for all, size and PSNR rise smoothly
 from step to step, as they do not where each picks its own."""
+
+ZONES = 4096
+"""Into so many parts the range of dead zones is divided."""
+
+STEP_IN_ZONES = 0.01
+"""By so much a dead zone is wider that takes off about what a step adds."""
 
 
 class Files(Protocol):
@@ -41,8 +52,22 @@ class Files(Protocol):
     def psnr(self, data: bytes) -> float: ...
 
 
+HIGHEST = 1000.0
+"""What a search takes an infinite PSNR for."""
+
+LINES = 8
+"""Values of a search after which straight lines have led nowhere."""
+
 Key = tuple[int, float, bool]
 """What a file is made with."""
+
+
+class Goal(NamedTuple):
+    """The values that will do, and what a step is expected to add to the value."""
+
+    least: float
+    most: float
+    rise: float
 
 
 def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
@@ -51,11 +76,13 @@ def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
     quick: cheaper files to begin the search with. InputError where no file comes close.
     """
     sizes = cache(lambda *key: len(files.file(*key)))
-    start = None if quick is None else _quick_start(len, quick, limit)
+    log_limit = math.log(max(limit, 1))
+    goal = Goal(log_limit + math.log(1 - SLACK), log_limit, LOG_SIZE_RISE)
+    start = _start(lambda data: math.log(len(data)), quick, goal)
     found, errors = [], []
     for filtered in _kinds(files):
         try:
-            found.append(_for_size(sizes, filtered, start, limit))
+            found.append(_for_size(sizes, filtered, start, limit, goal))
         except InputError as error:
             errors.append(error)
             continue
@@ -66,17 +93,17 @@ def for_size(files: Files, quick: Files | None, limit: int) -> bytes:
     return files.file(*max(found, key=lambda key: sizes(*key)))
 
 
-def _for_size(sizes: Callable[..., int], filtered: bool, start: int | None, limit: int) -> Key:
-    step = _last_below(lambda step: sizes(step, ZONE, filtered), limit, start)
+def _for_size(sizes: Callable[..., int], filtered: bool, start: int, limit: int, goal: Goal) -> Key:
+    step = _search(lambda step: math.log(sizes(step, ZONE, filtered)), goal, LAST_STEP, start)
     if step >= 0 and (size := sizes(step, ZONE, filtered)) >= (1 - SLACK) * limit:
         return step, ZONE, filtered
     if step == LAST_STEP:
         raise InputError(f"{limit} bytes are more than this picture can use: {size} at most")
     above = step + 1
-    if (least := sizes(above, WIDEST, filtered)) > limit:
-        raise InputError(f"{limit} bytes are too few for this picture: {least} at least")
-    zone = _zone(lambda zone: sizes(above, zone, filtered), (1 - SLACK) * limit, limit)
-    return above, zone, filtered
+    key = above, _zone(lambda zone: math.log(sizes(above, zone, filtered)), goal), filtered
+    if sizes(*key) > limit:
+        raise InputError(f"{limit} bytes are too few for this picture: {sizes(*key)} at least")
+    return key
 
 
 def for_psnr(files: Files, quick: Files | None, target: float) -> bytes:
@@ -85,21 +112,20 @@ def for_psnr(files: Files, quick: Files | None, target: float) -> bytes:
     quick: as in `for_size`.
     """
     values = cache(lambda *key: files.psnr(files.file(*key)))
-    start = None if quick is None else _quick_start(quick.psnr, quick, target)
+    goal = Goal(target - DECIBELS, target + DECIBELS, PSNR_RISE)
+    start = _start(lambda data: quick.psnr(data), quick, goal)
     tried = []
     for filtered in _kinds(files):
-        step = _last_below(lambda step: values(step, ZONE, filtered), target, start)
+        step = _search(lambda step: values(step, ZONE, filtered), goal, LAST_STEP, start)
         # On small pictures PSNR rises unevenly: another step near by may be nearer.
         around = range(max(0, step - NEAR), min(step + 1 + NEAR, LAST_STEP) + 1)
-        for near in sorted(around, key=lambda k: abs(k - step - 0.5)):
+        for near in sorted(around, key=lambda k: abs(k - step)):
             tried.append((near, ZONE, filtered))
-            if abs(values(*tried[-1]) - target) <= DECIBELS:
+            if goal.least <= values(*tried[-1]) <= goal.most:
                 return files.file(*tried[-1])
         if filtered and 0 <= step < LAST_STEP:
-            least, most = target - DECIBELS, target + DECIBELS
-            zone = _zone(lambda zone: values(step + 1, zone, True), least, most)
-            tried.append((step + 1, zone, True))
-            if abs(values(*tried[-1]) - target) <= DECIBELS:
+            tried.append((step + 1, _zone(lambda zone: values(step + 1, zone, True), goal), True))
+            if goal.least <= values(*tried[-1]) <= goal.most:
                 return files.file(*tried[-1])
     nearest = min((values(*key) for key in tried), key=lambda value: abs(value - target))
     raise InputError(
@@ -113,35 +139,49 @@ def _kinds(files: Files) -> list[bool]:
     return [True, False] if files.filters else [False]
 
 
-def _quick_start(value: Callable[[bytes], float], quick: Files, target: float) -> int:
-    return _last_below(lambda step: value(quick.file(step, ZONE, False)), target)
+def _start(value: Callable[[bytes], float], quick: Files | None, goal: Goal) -> int:
+    """The step to begin with."""
+    if quick is None:
+        return LAST_STEP // 2
+
+    def tried(step: int) -> float:
+        return value(quick.file(step, ZONE, False))
+
+    return max(0, _search(tried, goal, LAST_STEP, LAST_STEP // 2))
 
 
-def _last_below(value: Callable[[int], float], target: float, start: int | None = None) -> int:
-    """The last step of rising values that is not above the target, -1 where all are above.
+def _zone(value: Callable[[float], float], goal: Goal) -> float:
+    """The dead zone at which what falls as it grows will do; else one at which it is too low, or
+    the widest."""
 
-    Halves the interval; from `start`, where it is given, goes in doubling strides until it has one.
+    def zone(k: int) -> float:
+        return WIDEST - (WIDEST - ZONE) * k / ZONES
+
+    rise = goal.rise * (zone(0) - zone(1)) / STEP_IN_ZONES
+    k = _search(lambda k: value(zone(k)), goal._replace(rise=rise), ZONES, ZONES)
+    return zone(max(k, 0))
+
+
+def _search(value: Callable[[int], float], goal: Goal, last: int, at: int) -> int:
+    """Of 0..last, a place whose value will do; where there is none, the last whose rising value is
+    too low, -1 where all are too high.
+
+    Tries `at`, and goes on to where a straight line leads, of the expected rise until one value is
+    too low and one too high, then of the rise between these two; after LINES values, into the
+    middle.
     """
-    low, high, stride = -1, QUALITY_STEPS, 2
-    step = LAST_STEP // 2 if start is None else min(max(start, 0), LAST_STEP)
+    low, high = -1, last + 1
+    values = {}
     while high - low > 1:
-        if value(step) <= target:
-            low, step = step, step + stride
+        values[at] = min(value(at), HIGHEST)
+        if goal.least <= values[at] <= goal.most:
+            return at
+        low, high = (at, high) if values[at] < goal.least else (low, at)
+        if len(values) < LINES:
+            both = low in values and high in values
+            rise = (values[high] - values[low]) / (high - low) if both else goal.rise
+            at += round(((goal.least + goal.most) / 2 - values[at]) / rise)
+            at = min(max(at, low + 1), high - 1)
         else:
-            high, step = step, step - stride
-        stride *= 2
-        if start is None or not low < step < high:
-            step = (low + high) // 2
+            at = (low + high) // 2
     return low
-
-
-def _zone(value: Callable[[float], float], least: float, most: float) -> float:
-    """The dead zone at which what falls as it grows lies between the two; by bisection, the
-    narrowest found above which it is too low where there is none."""
-    low, high = ZONE, WIDEST
-    for _ in range(16):
-        zone = (low + high) / 2
-        if least <= (found := value(zone)) <= most:
-            return zone
-        low, high = (zone, high) if found > most else (low, zone)
-    return high
