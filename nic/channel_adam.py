@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -20,23 +18,22 @@ class ChannelAdam:
     With its own second moment alone, every latent takes steps of one length, however little its
     gradient says; here steps are long where gradients are large.
 
-    grids: (1, channels, h, w), each with how many times as fast as the others it learns.
+    x: (1, channels, h, w), moved in place.
     """
 
-    def __init__(self, grids: Sequence[tuple[Tensor, float]]):
-        self.grids, self.steps = grids, 0
-        self.moments = [(torch.zeros_like(x), torch.zeros_like(x)) for x, _ in grids]
+    def __init__(self, x: Tensor):
+        self.x, self.steps = x, 0
+        self.first, self.second = torch.zeros_like(x), torch.zeros_like(x)
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Move the grids down their gradients, which are dropped."""
+    def step(self, gradient: Tensor, rate: float) -> None:
+        """Move x down its gradient: where that is as large as it mostly is in the channel, by about
+        `rate`."""
         self.steps += 1
-        corrections = [1 - beta**self.steps for beta in BETAS]
-        for (x, factor), (first, second) in zip(self.grids, self.moments):
-            square = x.grad.square()
-            square = OWN * square + (1 - OWN) * square.mean((2, 3), keepdim=True)
-            first.lerp_(x.grad, 1 - BETAS[0])
-            second.lerp_(square, 1 - BETAS[1])
-            scale = (second / corrections[1]).sqrt() + 1e-8
-            x -= factor * rate / corrections[0] * first / scale
-            x.grad = None
+        square = gradient.square()
+        square = OWN * square + (1 - OWN) * square.mean((2, 3), keepdim=True)
+        self.first.lerp_(gradient, 1 - BETAS[0])
+        self.second.lerp_(square, 1 - BETAS[1])
+        of_first, of_second = (1 - beta**self.steps for beta in BETAS)
+        scale = (self.second / of_second).sqrt_().add_(1e-8)
+        self.x.addcdiv_(self.first, scale, value=-rate / of_first)

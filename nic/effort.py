@@ -20,7 +20,7 @@ FILTERED = range(1, 10)
 REFINED = range(4, 10)
 """Efforts that refine the latents by gradient descent, which needs PyTorch."""
 
-ITERATIONS = (8, 16, 32, 64, 128, 256)
+ITERATIONS = (2, 4, 8, 16, 32, 64)
 """Of the refinement, by effort."""
 
 
@@ -39,7 +39,7 @@ def stops(effort: int) -> tuple[int, ...]:
 def work(effort: int) -> int:
     """How many times as long as at the default effort it takes to encode, about: an iteration takes
     longer than all the rest."""
-    return 1 + 2 * max((0, *stops(effort)))
+    return 1 + 3 * max((0, *stops(effort)))
 
 
 def lmbda(config: ModelConfig, step: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,17 @@ def gaussian_bits(residual: Tensor, scales: Tensor) -> Tensor:
     upper = torch.special.ndtr((0.5 - magnitude) / scales)
     lower = torch.special.ndtr((-0.5 - magnitude) / scales)
     return bits_of(upper - lower)
+
+
+def gaussian_bits_slope(residual: Tensor, scales: Tensor) -> Tensor:
+    """The derivative of `gaussian_bits` by `residual`, in less time than autograd takes; scales: at
+    least SCALE_MIN."""
+    magnitude = residual.abs()
+    upper, lower = (0.5 - magnitude) / scales, (-0.5 - magnitude) / scales
+    likelihood = torch.special.ndtr(upper) - torch.special.ndtr(lower)
+    fall = torch.exp(-0.5 * upper.square()) - torch.exp(-0.5 * lower.square())
+    fall /= scales * likelihood.clamp_(min=LIKELIHOOD_MIN)
+    return fall * residual.sign() / (math.log(2) * math.sqrt(2 * math.pi))
 
 
 def bits_of(likelihood: Tensor) -> Tensor:

@@ -7,9 +7,11 @@ random mixture of floor(r) and ceil(r), mostly of the nearer. The error is that 
 the post-filter gives. Any latents are valid latents: the format and the decoder know nothing of
 this.
 
-Nearly all the work is in g_s. So each gradient of the error serves for several steps, in which the
-error is taken for quadratic around the latents to be expected, with one curvature a channel; the
-bits, whose networks are small, are exact in every step.
+Nearly all the work is in the networks, so what they say serves for several steps. A gradient of the
+error, through g_s, is followed by LOOKS gradients of the bits, through the prior's networks, and
+each of these by STEPS steps of the latents. Until its next gradient, the error is taken for
+quadratic around the latents to be expected, with one curvature a channel. Until the prior is asked
+again, means and scales stay as they are, and what a latent does to those of others is linear.
 
 Needs PyTorch, on the device that the model codes on. bfloat16 where that has it: only the encoder's
 choices depend on it.
@@ -45,7 +47,7 @@ from nic.prior import (
 )
 from nic.quantizer import residual
 from nic.range_coder import PRECISION
-from nic.rate import gaussian_bits
+from nic.rate import gaussian_bits, gaussian_bits_slope
 from nic.regions import Region
 from nic.tables import SCALE_MAX, SCALE_MIN, SCALES
 from nic.transforms import KINDS, load, to_array, to_grid
@@ -55,15 +57,18 @@ TEMPERATURE = 0.2
 """Of the relaxed rounding. Not lowered in the course: more iterations then only go on from fewer,
 and at equal iterations the result is no worse."""
 
+LOOKS = 8
+"""Gradients of the bits for each gradient of the error."""
+
 STEPS = 8
-"""Of the latents for each gradient of the error."""
+"""Of the latents for each gradient of the bits."""
+
+RATE, Z_RATE = 0.004, 0.04
+"""By about how much latents, and hyperlatents, move at first in a step, in quantiser steps."""
 
 PROBE = 0.3
 """By how much, in quantiser steps, latents are moved to see how the error's gradient changes: less
 than rounding moves them, and enough for bfloat16."""
-
-Z_FACTOR = 4
-"""Hyperlatents learn so many times as fast as latents."""
 
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
 
@@ -75,7 +80,7 @@ _lock, _running, _deterministic = threading.Lock(), 0, False
 def refining() -> Iterator[None]:
     """What refinement needs: gradients, though the caller may have switched them off; convolutions
     on a GPU that give the same each time, since a higher effort goes through what a lower one does,
-    and a file of a size that was found is made once more; MemoryError where a GPU's is too small.
+    and the file that a search found may be made once more; MemoryError where a GPU's is too small.
     """
     global _running, _deterministic
     with _lock:
@@ -94,8 +99,7 @@ def refining() -> Iterator[None]:
 
 
 class Objective:
-    """What is to become least: bits and squared error of latents, with gradients, of one model at
-    one quality step; all tiles share it."""
+    """What bits and squared error of one model depend on at one quality step; for all tiles."""
 
     def __init__(self, model: Model, step: int, lmbda: float):
         config, prior, device = model.config, model.prior, model.place
@@ -111,10 +115,9 @@ class Objective:
         """Where residuals are coded, and not skipped."""
         return levels >= self.prior.skip_below - 0.5
 
-    def bits(self, residuals: Tensor, levels: Tensor) -> Tensor:
-        """Bits of relaxed residuals, those that are skipped apart."""
-        scales = SCALE_MIN * torch.exp(LOG_SCALE_STEP * levels.clamp(0, SCALES - 1))
-        return (gaussian_bits(residuals, scales) * self.coded(levels)).sum()
+    def scales(self, levels: Tensor) -> Tensor:
+        """Of residuals, in quantiser steps."""
+        return SCALE_MIN * torch.exp(LOG_SCALE_STEP * levels.clamp(0, SCALES - 1))
 
     def squared_error(self, x: Tensor, v: Tensor, post_filter: PostFilter) -> Tensor:
         """Of latents v, (1, M, h, w) in quantiser steps, whose pixels should be x, (H, W, 3) or
@@ -149,14 +152,14 @@ class Refinement:
         device = objective.device
         self.x = torch.from_numpy(pixels / np.float32(255) - np.float32(0.5)).to(device)
         self.around = to_grid(v).to(device)
-        self.v = self.around[:, :, *core].clone().requires_grad_()
-        self.z = to_grid(z).to(device).clone().requires_grad_()
+        self.v = self.around[:, :, *core].clone()
+        self.z = to_grid(z).to(device).clone()
         self.generator = torch.Generator(device).manual_seed(0)
         self.curvature: Tensor | None = None
-        self.adam = ChannelAdam([(self.v, 1), (self.z, Z_FACTOR)])
+        self.v_adam, self.z_adam = ChannelAdam(self.v), ChannelAdam(self.z)
         with torch.no_grad():
             coded = to_grid(v_hat * 2.0**-LATENT_BITS).to(device)
-            self.means, self.levels = objective.relaxed(coded, residual(self.z, 0.0))
+            self._predict(*objective.relaxed(coded, residual(self.z, 0.0)))
 
     def advance(
         self, until: int, post_filter: PostFilter, count: Callable[[int], None]
@@ -175,31 +178,45 @@ class Refinement:
         return to_array(self.v).copy(), to_array(self.z).copy()
 
     def _iterate(self, post_filter: PostFilter) -> None:
-        with torch.no_grad():
-            expected = self._coded(_expected(self.v - self.means))
+        expected = self._decoded(_expected(self.v - self.means))
         gradient = self._error_gradient(expected, post_filter)
         if self.curvature is None:
             self.curvature = self._curvature(expected, gradient, post_filter)
-        for _ in range(STEPS):
-            self._step(expected, gradient)
+        for _ in range(LOOKS):
+            linear = gradient + self._look()
+            for _ in range(STEPS):
+                self._step(expected, linear)
         self.iterations += 1
 
-    def _step(self, expected: Tensor, gradient: Tensor) -> None:
-        """gradient: of the weighted error where latents are as expected."""
+    def _look(self) -> Tensor:
+        """Ask the prior: renews means and scales, moves the hyperlatents, and returns the gradient,
+        by the latents, of what the means and scales of others make of their bits."""
         objective = self.objective
-        z_hat = _draw(self.z, self.generator)
-        v_hat = self._coded(_draw(self.v - self.means, self.generator))
-        means, levels = objective.relaxed(v_hat, z_hat)
-        bits = objective.bits(v_hat - means, levels) + objective.relaxed.z_bits(z_hat)
-        move = v_hat - expected
-        error = (move * (gradient + self.curvature / 2 * move)).sum()
-        (bits + error).backward()
-        self.adam.step(learning_rate(self.adam.steps))
-        self.means, self.levels = means.detach(), levels.detach()
+        v_hat = self._decoded(_draw(self.v - self.means, self.generator)[0]).requires_grad_()
+        z_hat, slope = _draw(self.z, self.generator)
+        means, levels = objective.relaxed(v_hat, z_hat.requires_grad_())
+        bits = gaussian_bits(v_hat.detach() - means, objective.scales(levels))
+        bits = (bits * objective.coded(levels)).sum() + objective.relaxed.z_bits(z_hat)
+        # Without a context, latents say nothing of others.
+        others, of_z = torch.autograd.grad(bits, (v_hat, z_hat), materialize_grads=True)
+        self.z_adam.step(of_z * slope, Z_RATE * decay(self.v_adam.steps))
+        self._predict(means.detach(), levels.detach())
+        return others
 
-    def _coded(self, residuals: Tensor) -> Tensor:
+    def _step(self, expected: Tensor, linear: Tensor) -> None:
+        """Move the latents. linear: the gradient, at those expected, of all but their own bits."""
+        residuals, slope = _draw(self.v - self.means, self.generator)
+        gradient = linear + self.curvature * (self._decoded(residuals) - expected)
+        gradient += gaussian_bits_slope(residuals, self.scales)
+        self.v_adam.step(gradient * slope * self.coded, RATE * decay(self.v_adam.steps))
+
+    def _predict(self, means: Tensor, levels: Tensor) -> None:
+        self.means, self.scales = means, self.objective.scales(levels)
+        self.coded = self.objective.coded(levels)
+
+    def _decoded(self, residuals: Tensor) -> Tensor:
         """Latents of residuals about the means: those that are skipped are means."""
-        return torch.where(self.objective.coded(self.levels), residuals, 0) + self.means
+        return residuals * self.coded + self.means
 
     def _error_gradient(self, v_hat: Tensor, post_filter: PostFilter) -> Tensor:
         """Of lmbda * squared error, by the tile's latents."""
@@ -287,29 +304,37 @@ def _z_costs(prior: IntegerPrior) -> Tensor:
     return torch.from_numpy(costs)
 
 
-def learning_rate(done: int) -> float:
-    """A rate in quantiser steps, after so many updates."""
-    return 0.006 * min(1.0, (done + 1) / 3) * (1 + done / 200) ** -0.5
-
-
-def _log_odds(r: Tensor) -> tuple[Tensor, Tensor]:
-    """floor(r), and the logarithm of how much likelier ceil(r) is."""
-    below = r.detach().floor()
-    fraction = (r - below).clamp(1e-4, 1 - 1e-4)
-    return below, (torch.atanh(fraction) - torch.atanh(1 - fraction)) / TEMPERATURE
+def decay(steps: int) -> float:
+    """What is left of a rate after so many steps."""
+    return (1 + steps / 200) ** -0.5
 
 
 def _expected(r: Tensor) -> Tensor:
     """What r is rounded to on average."""
-    below, log_odds = _log_odds(r)
-    return below + torch.sigmoid(log_odds)
+    below, fraction = _parts(r)
+    return below + torch.sigmoid(_log_odds(fraction))
 
 
-def _draw(r: Tensor, generator: torch.Generator) -> Tensor:
-    """A mixture of floor(r) and ceil(r), drawn from the relaxed two-valued distribution."""
-    below, log_odds = _log_odds(r)
+def _draw(r: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A mixture of floor(r) and ceil(r), drawn from the relaxed two-valued distribution, and its
+    derivative by r."""
+    below, f = _parts(r)
     u = torch.empty_like(r).uniform_(1e-6, 1 - 1e-6, generator=generator)
-    return below + torch.sigmoid((log_odds + u.logit()) / TEMPERATURE)
+    above = torch.sigmoid((_log_odds(f) + u.logit_()) / TEMPERATURE)
+    slope = above * (1 - above) * (1 / (f * (2 - f)) + 1 / ((1 - f) * (1 + f)))
+    return below + above, slope / TEMPERATURE**2
+
+
+def _parts(r: Tensor) -> tuple[Tensor, Tensor]:
+    """floor(r), and what is left of r, strictly between 0 and 1."""
+    below = r.floor()
+    return below, (r - below).clamp_(1e-4, 1 - 1e-4)
+
+
+def _log_odds(f: Tensor) -> Tensor:
+    """The logarithm of how much likelier a number is rounded up that lies f above the one below:
+    (atanh(f) - atanh(1 - f)) / TEMPERATURE."""
+    return (f * (1 + f) / ((1 - f) * (2 - f))).log_() / (2 * TEMPERATURE)
 
 
 def _leaky(x: Tensor) -> Tensor:

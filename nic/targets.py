@@ -39,6 +39,12 @@ ZONES = 4096
 STEP_IN_ZONES = 0.01
 """By so much a dead zone is wider that takes off about what a step adds."""
 
+HIGHEST = 100.0
+"""What a search takes an infinite PSNR for."""
+
+LINES = 8
+"""Values of a search after which straight lines have led nowhere."""
+
 
 class Files(Protocol):
     """A picture's files by quality step, dead zone, and whether they may have a post-filter; see
@@ -51,12 +57,6 @@ class Files(Protocol):
 
     def psnr(self, data: bytes) -> float: ...
 
-
-HIGHEST = 1000.0
-"""What a search takes an infinite PSNR for."""
-
-LINES = 8
-"""Values of a search after which straight lines have led nowhere."""
 
 Key = tuple[int, float, bool]
 """What a file is made with."""
@@ -155,7 +155,7 @@ def _zone(value: Callable[[float], float], goal: Goal) -> float:
     the widest."""
 
     def zone(k: int) -> float:
-        return WIDEST - (WIDEST - ZONE) * k / ZONES
+        return ZONE + (WIDEST - ZONE) * (1 - k / ZONES)
 
     rise = goal.rise * (zone(0) - zone(1)) / STEP_IN_ZONES
     k = _search(lambda k: value(zone(k)), goal._replace(rise=rise), ZONES, ZONES)
@@ -166,22 +166,31 @@ def _search(value: Callable[[int], float], goal: Goal, last: int, at: int) -> in
     """Of 0..last, a place whose value will do; where there is none, the last whose rising value is
     too low, -1 where all are too high.
 
-    Tries `at`, and goes on to where a straight line leads, of the expected rise until one value is
-    too low and one too high, then of the rise between these two; after LINES values, into the
-    middle.
+    Tries `at`, and goes on to where a straight line leads: of the expected rise, then through the
+    last two values or, once one is too low and one too high, through these; after LINES values,
+    into the middle.
     """
     low, high = -1, last + 1
-    values = {}
+    values: dict[int, float] = {}
     while high - low > 1:
         values[at] = min(value(at), HIGHEST)
         if goal.least <= values[at] <= goal.most:
             return at
         low, high = (at, high) if values[at] < goal.least else (low, at)
         if len(values) < LINES:
-            both = low in values and high in values
-            rise = (values[high] - values[low]) / (high - low) if both else goal.rise
-            at += round(((goal.least + goal.most) / 2 - values[at]) / rise)
+            at += round(
+                ((goal.least + goal.most) / 2 - values[at]) / _rise(values, low, high, goal)
+            )
             at = min(max(at, low + 1), high - 1)
         else:
             at = (low + high) // 2
     return low
+
+
+def _rise(values: dict[int, float], low: int, high: int, goal: Goal) -> float:
+    """What a step seems to add, by the values so far, of which `low` and `high` may be two."""
+    if len(values) < 2:
+        return goal.rise
+    both = low in values and high in values
+    a, b = (low, high) if both else sorted([*values][-2:])
+    return max((values[b] - values[a]) / (b - a), goal.rise / 8)

@@ -56,7 +56,7 @@ def test_size_is_met_from_below_or_refused(smallest, ratio, quick):
     elif limit < least or most < 0.99 * limit:
         with pytest.raises(InputError, match=f" {least if limit < least else most} at"):
             targets.for_size(files, None, limit)
-    assert len(files.made) <= 9
+    assert len(files.made) <= 8
 
 
 @given(st.integers(200, 2000), st.floats(1.0, 50), st.booleans())
@@ -70,6 +70,20 @@ def test_size_is_met_where_filters_come_and_go(smallest, ratio, quick):
 def test_psnr_is_met_where_filters_come_and_go(target):
     files = FilteredFiles(1000)
     assert abs(files.psnr(targets.for_psnr(files, None, target)) - target) <= 0.05
+
+
+@pytest.mark.parametrize("fixed", [0, 5000, 20_000])
+@pytest.mark.parametrize("target", [1.5, 4, 20])
+def test_few_files_are_made_however_sizes_rise(fixed, target):
+    class WithMetadata(Files):
+        def file(self, step, dead_zone, filtered):
+            return super().file(step, dead_zone, filtered) + bytes(fixed)
+
+    files = WithMetadata(1000)
+    targets.for_size(files, None, fixed + round(1000 * target))
+    assert len(files.made) <= 7
+    zones = sorted(zone for _, zone, _ in files.made)
+    assert all(b - a > 1e-9 for a, b in zip(zones, zones[1:]) if a != b)
 
 
 def test_quick_files_save_slow_ones():
