@@ -153,10 +153,10 @@ def test_auto_counts_effort_as_work(monkeypatch):
     monkeypatch.setattr(models, "load", lambda path=None, device="cpu": chosen.append(device))
     monkeypatch.setattr(codec, "encode", lambda *_, **__: b"")
     monkeypatch.setattr(codec, "encode_batch", lambda *_, **__: [])
-    for e in (3, 6):
+    for e in (3, 7):
         nic.encode(np.zeros((512, 768, 3), np.uint8), device="auto", effort=e)
-    assert chosen == ["cuda"]  # at effort 6 alone; the default is the CPU's
-    for e in (3, 6):
+    assert chosen == ["cuda"]  # at effort 7 alone; the default is the CPU's
+    for e in (3, 7):
         nic.encode_batch([np.zeros((512, 384), np.uint8)] * 2, device="auto", effort=e)
     assert chosen == ["cuda"] * 2
     with pytest.raises(InputError, match="effort"):
