@@ -19,6 +19,7 @@ from nic.prior import LATENT_BITS
 from nic.regions import Region
 from nic.stored import Stored
 from nic.streams import decode_tiles
+from nic.threads import workers
 from nic.tiles import Tile
 from nic.timing import timed
 from nic.wavefront import Progress
@@ -225,6 +226,7 @@ def _picture(job: Job, decoded: Decoded, model: Model) -> Picture:
     return Picture(_synthesise(job, decoded, model), decoded.opacity, **job.metadata)
 
 
+@workers
 def _synthesise(job: Job, decoded: Decoded, model: Model) -> np.ndarray:
     """Decoded latents -> the pixels of the job's area."""
     area, header = job.area, job.header

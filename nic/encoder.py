@@ -25,6 +25,7 @@ from nic.regions import Region
 from nic.samples import grey_levels, pad, samples
 from nic.streams import TileCode, hyper, in_groups, tile_code
 from nic.symbols import VALUE_MAX
+from nic.threads import workers
 from nic.wavefront import Progress
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Encoder:
         self._recent = dict([*self._recent.items()][-1:]) | {step: latents}
         return latents
 
+    @workers
     def _latents(self, step: int) -> Latents:
         latents = self._analyse(step)
         if stops(self.effort):
@@ -230,6 +232,7 @@ class Encoder:
         latents.v[region], latents.z[at] = best
 
 
+@workers
 def code_tiles(
     encoders: Sequence[Encoder],
     step: int,

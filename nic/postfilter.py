@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from nic.regions import Region
+from nic.threads import workers
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +106,19 @@ def filtered(x: Plane, post_filter: PostFilter) -> Plane:
     """Float32 samples, (H, W, 3) or, gray, (H, W), of NumPy or PyTorch, moved by the filter."""
     if not any(post_filter):
         return x
+    if not isinstance(x, np.ndarray):
+        return _filtered(x, post_filter)
+    result = np.empty_like(x)
+
+    def work(top: int, bottom: int) -> None:
+        above, below = max(0, top - REACH), bottom + REACH
+        result[top:bottom] = _filtered(x[above:below], post_filter)[top - above : bottom - above]
+
+    workers.deal(work, len(x), ROWS - 2 * REACH)
+    return result
+
+
+def _filtered(x: Plane, post_filter: PostFilter) -> Plane:
     planes = components(x)
     return moved(
         x, [_move(planes, terms, own) if own else 0.0 for own, terms in zip(post_filter, TERMS)]

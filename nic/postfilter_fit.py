@@ -21,6 +21,7 @@ from nic.postfilter import (
     threshold,
 )
 from nic.regions import Region, widened, within
+from nic.threads import workers
 
 
 def fit(
@@ -56,16 +57,18 @@ def _fit(
     rms = 255 * math.sqrt(squared / shown.sum())
     code = min(max(round(16 * (math.log2(rms) + 4)), 1), 255)
     count = sum(term.weights for term in terms)
-    products, sums = np.zeros((count, count)), np.zeros(count)
     rows, columns = at
-    for top in range(rows.start, rows.stop, ROWS):
+
+    def work(top: int) -> tuple[np.ndarray, np.ndarray]:
         band = slice(top, min(top + ROWS, rows.stop)), columns
         own = within(band, at)
         seen = slice(None) if shown[own].all() else shown[own].ravel()
         flows = _flows(planes, band, terms, threshold(code)).reshape(count, -1)[:, seen]
-        products += flows @ flows.T
-        sums += flows @ error[own].ravel()[seen]
-    products, sums = products / UNIT**2, sums / UNIT
+        return flows @ flows.T, flows @ error[own].ravel()[seen]
+
+    products, sums = zip(*workers.map(work, range(rows.start, rows.stop, ROWS)))
+    products = np.sum(products, 0, dtype=np.float64) / UNIT**2
+    sums = np.sum(sums, 0, dtype=np.float64) / UNIT
     weights = _whole_numbers(products, sums)
     component = Component(code, weights.astype(np.int8))
     gain = 2 * weights @ sums - weights @ products @ weights

@@ -13,19 +13,21 @@ integer * 2**-bits):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain, pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from nic import quantizer
+from nic.causal import CausalSums, Taps, split
 from nic.config import HYPER_STRIDE, QUALITY_STEPS
 from nic.grids import shuffle
 from nic.integer import ACTIVATION_MAX, Layer, rounding_shift
 from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
 from nic.tables import SCALES, FrequencyTables
-from nic.threads import one_thread
+from nic.threads import workers
 from nic.wavefront import TAPS, Positions, Progress, lockstep
 
 CONTEXT_BITS = 9
@@ -230,8 +232,8 @@ class IntegerPrior:
         for layer in self.hyper[:-1]:
             x = shuffle(layer.grid(x), 2)
         psi = self.hyper[-1].grid(x)[:h, :w]
-        sums = psi @ self._matrices[0] + self.entropy[0].bias
-        return sums + self.quality_bias[step].astype(np.float64)
+        bias = self.entropy[0].bias + self.quality_bias[step].astype(np.float64)
+        return workers.product(psi, self._matrices[0]) + bias
 
     def run_grids(
         self,
@@ -265,44 +267,60 @@ class IntegerPrior:
         self, sums: np.ndarray, steps: np.ndarray, order: Iterable[Positions], code: Coder
     ) -> np.ndarray:
         """The serial loop of encoder and decoder: visits positions in `order`, asks `code` for the
-        residuals there, and returns v_hat (h, w, M) int32. steps: (h,) quality step of each row."""
+        residuals there, and returns v_hat (h, w, M) int32. steps: (h,) quality step of each row;
+        order: asked for a step ahead, see `CausalSums` for which it may be."""
         h, w, _ = sums.shape
         M = self.gains.shape[1]
         used, quality = np.unique(steps, return_inverse=True)
         gains, inverses = self.gains[used].astype(np.float64), self.inverses[used]
         inverses, offsets = inverses.astype(np.float64), self.scale_offsets[used]
         v_hat = np.zeros((h, w, M), np.int32)
-        width = w + 4
-        u_hat = np.zeros(((h + 2) * width, M), np.int16)
-        taps = np.array([(dy + 2) * width + dx + 2 for dy, dx in TAPS])
-        with one_thread():
-            for rows, columns in order:
-                corner, q = rows * width + columns, quality[rows]
-                window = u_hat[corner[:, None] + taps].reshape(len(rows), -1).astype(np.float64)
-                head = self._entropy_parameters(window, sums[rows, columns])
-                means = rounding_shift(head[:, :M] * gains[q], MEAN_BITS + GAIN_BITS - LATENT_BITS)
-                levels = rounding_shift(head[:, M:] + offsets[q], SCALE_BITS)
+        context = CausalSums(self._taps, v_hat.shape)
+        with workers:
+            for at, following in pairwise(chain(order, [None])):
+                q = quality[at[0]]
+                means, scales = self._entropy_parameters(context.sums(at), sums[at])
+                if following:
+                    context.begin(following)
+                means = rounding_shift(means * gains[q], MEAN_BITS + GAIN_BITS - LATENT_BITS)
+                levels = rounding_shift(scales() + offsets[q], SCALE_BITS)
                 levels = np.clip(levels, 0, SCALES - 1).astype(np.int64)
-                values = code((rows, columns), means, levels) * 2**LATENT_BITS + means
-                v_hat[rows, columns] = values
-                values = rounding_shift(
+                v_hat[at] = values = code(at, means, levels) * 2**LATENT_BITS + means
+                u_hat = rounding_shift(
                     values * inverses[q], LATENT_BITS + INVERSE_BITS - CONTEXT_BITS
                 )
-                u_hat[corner + 2 * width + 2] = np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
+                context.add(at, np.clip(u_hat, -ACTIVATION_MAX, ACTIVATION_MAX))
         return v_hat
 
     @cached_property
-    def _matrices(self) -> list[np.ndarray]:
-        """Of the first entropy layer's psi half, the context, the phi half, the other layers."""
-        first, *rest = [layer.matrix() for layer in self.entropy]
-        psi, phi = np.split(first, [len(first) - len(self.context.weight)])
-        return [psi, self.context.matrix(), phi, *rest]
+    def _taps(self) -> tuple[Taps, Taps]:
+        return split(self.context)
 
-    def _entropy_parameters(self, window: np.ndarray, sums: np.ndarray) -> np.ndarray:
-        """Causal windows (n, 12 M), hyper sums (n, hidden) -> (n, 2 M) means and scale indices."""
-        _, context, first, *rest = self._matrices
-        phi = self.context.finish(window @ context + self.context.bias)
-        h = self.entropy[0].finish(phi @ first + sums)
-        for layer, matrix in zip(self.entropy[1:], rest):
+    @cached_property
+    def _heads(self) -> list[Layer]:
+        """The last entropy layer's halves: means of u, scale indices."""
+        last = self.entropy[-1]
+        halves = zip(np.split(last.weight, 2), np.split(last.bias, 2))
+        return [replace(last, weight=weight, bias=bias) for weight, bias in halves]
+
+    @cached_property
+    def _matrices(self) -> list[np.ndarray]:
+        """Of the first entropy layer's psi half, its phi half, the layers between, the heads."""
+        first, *rest = [layer.matrix() for layer in [*self.entropy[:-1], *self._heads]]
+        psi, phi = np.split(first, [len(first) - len(self.context.weight)])
+        return [psi, phi, *rest]
+
+    def _entropy_parameters(
+        self, context: np.ndarray, hyper: np.ndarray
+    ) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+        """Sums of causal windows (n, phi) and of hyperlatents (n, hidden) -> means of u (n, M), and
+        what waits for the scale indices (n, M), which take as long."""
+        _, first, *middle, means, scales = self._matrices
+        phi = self.context.finish(context + self.context.bias)
+        h = self.entropy[0].finish(phi @ first + hyper)
+        for layer, matrix in zip(self.entropy[1:-1], middle):
             h = layer.finish(h @ matrix + layer.bias)
-        return h
+        of_mean, of_scale = self._heads
+        scale_sums = workers.begin(np.matmul, h, scales)
+        means = of_mean.finish(h @ means + of_mean.bias)
+        return means, lambda: of_scale.finish(scale_sums() + of_scale.bias)

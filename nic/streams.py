@@ -17,6 +17,7 @@ from nic.prior import LatentCode
 from nic.range_coder import PRECISION
 from nic.regions import Region
 from nic.tables import SCALES, gaussian_bits, scale_levels
+from nic.threads import workers
 from nic.tiles import Tile
 from nic.wavefront import Progress, step_count
 
@@ -73,6 +74,7 @@ def _decode_group(
         yield from zip(group, v_hats)
 
 
+@workers
 def _decode_lockstep(
     group: Sequence[Tile], model: Model, progress: Progress | None
 ) -> list[np.ndarray]:

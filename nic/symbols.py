@@ -86,10 +86,10 @@ class SymbolReader:
     ) -> np.ndarray:
         """Residuals of one step by their scale levels, of any shape: int64, and zero where the
         level is below `skip_below` and nothing was coded."""
-        residuals = np.zeros(levels.shape, np.int64)
-        coded = levels >= skip_below
-        residuals[coded] = self.read(tables, levels[coded])
-        return residuals
+        residuals = np.zeros(levels.size, np.int64)
+        coded = np.flatnonzero(levels >= skip_below)
+        residuals[coded] = self.read(tables, levels.ravel()[coded])
+        return residuals.reshape(levels.shape)
 
     def finish(self) -> None:
         """FormatError unless every lane was used up exactly."""

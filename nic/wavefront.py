@@ -13,6 +13,9 @@ import numpy as np
 TAPS = [(-2, dx) for dx in range(-2, 3)] + [(-1, dx) for dx in range(-2, 3)] + [(0, -2), (0, -1)]
 """(row, column) offsets of the causal window, in the order of the context layer's weights."""
 
+NEWEST = [(-1, 2), (0, -1)]
+"""Those of TAPS that lie one step back; the others lie two to eight."""
+
 Positions = tuple[np.ndarray, np.ndarray]
 """Rows and columns of latent positions that are coded in one step."""
 
@@ -32,19 +35,19 @@ def step_count(h: int, w: int) -> int:
 
 
 def wavefronts(h: int, w: int) -> Iterator[Positions]:
-    """Positions of an h x w grid by rising t, step by step."""
-    return lockstep([(h, w)], [0])
+    """Positions of an h x w grid by rising t, step by step, those without positions left out."""
+    return (at for at in lockstep([(h, w)], [0]) if len(at[0]))
 
 
 def lockstep(
     sizes: Sequence[tuple[int, int]], tops: Sequence[int], progress: Progress | None = None
 ) -> Iterator[Positions]:
-    """Positions of several grids by rising t, the rows of each counted from its top."""
+    """Positions of several grids by rising t, the rows of each counted from its top. Of steps
+    without positions none is left out, so that each but NEWEST lies two steps back or more."""
     steps = max(step_count(h, w) for h, w in sizes)
     for t in range(steps):
         fronts = [wavefront_at(h, w, t) for h, w in sizes]
         rows = np.concatenate([rows + top for (rows, _), top in zip(fronts, tops)])
-        if len(rows):
-            yield rows, np.concatenate([columns for _, columns in fronts])
+        yield rows, np.concatenate([columns for _, columns in fronts])
         if progress:
             progress(t + 1, steps)

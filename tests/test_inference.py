@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from nic.architecture import transform_tensors
 from nic.config import ModelConfig
 from nic.grids import shuffle, unshuffle
 from nic.inference import make_networks, winograd
-from nic.inference.networks import GATHER_BYTES
+from nic.inference.networks import PIECE_BYTES
 
 torch = pytest.importorskip("torch")
 
@@ -40,9 +41,14 @@ def check_close(found, expected):
 
 
 @pytest.mark.parametrize("s", [0.0, 0.37, 0.5, 1.0])
-@pytest.mark.parametrize("gathered", [1, 2**14, GATHER_BYTES])
-def test_numpy_and_torch_agree(trained, s, gathered, monkeypatch):
-    monkeypatch.setattr("nic.inference.networks.GATHER_BYTES", gathered)
+@pytest.mark.parametrize("piece, threads", [(1, 2), (2**14, 1), (2**14, 3), (PIECE_BYTES, 2)])
+def test_numpy_and_torch_agree(trained, s, piece, threads, monkeypatch):
+    monkeypatch.setattr("nic.inference.networks.PIECE_BYTES", piece)
+    with threadpool_limits(threads, "blas"):
+        check_networks(trained, s)
+
+
+def check_networks(trained, s):
     tensors = {name: value.numpy() for name, value in trained.state_dict().items()}
     networks = make_networks(trained.config, tensors)
     x = np.random.default_rng(0).uniform(-0.5, 0.5, (64, 128, 3)).astype(np.float32)
@@ -59,16 +65,18 @@ def _plain(x):
     return x[0].permute(1, 2, 0).numpy()
 
 
-@pytest.mark.parametrize("piece", [1, 2**15, winograd.PIECE_BYTES])
+@pytest.mark.parametrize("piece, threads", [(1, 3), (2**15, 2), (winograd.PIECE_BYTES, 1)])
 @pytest.mark.parametrize("h, w", [(1, 1), (4, 4), (5, 3), (2, 17), (33, 40)])
-def test_winograd_convolves(h, w, piece, monkeypatch):
+def test_winograd_convolves(h, w, piece, threads, monkeypatch):
     monkeypatch.setattr(winograd, "PIECE_BYTES", piece)
     rng = np.random.default_rng(0)
     x, weight = rng.normal(size=(h, w, 5)), rng.normal(size=(7, 5, 3, 3))
     grid = torch.from_numpy(x).permute(2, 0, 1)[None]
     expected = torch.nn.functional.conv2d(grid, torch.from_numpy(weight), padding=1)
     kernels = winograd.transformed(weight.astype(np.float32))
-    check_close(winograd.convolve(x.astype(np.float32), kernels), _plain(expected))
+    with threadpool_limits(threads, "blas"):
+        doubled = winograd.convolve(x.astype(np.float32), kernels, lambda sums: 2 * sums)
+    check_close(doubled, 2 * _plain(expected))
 
 
 @pytest.mark.parametrize("n", [2, 8])

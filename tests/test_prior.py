@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from small_priors import latents, oracle, raster  # noqa: E402
 
 from nic.errors import NicError  # noqa: E402
-from nic.wavefront import TAPS, wavefronts  # noqa: E402
+from nic.wavefront import NEWEST, TAPS, lockstep  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 1), (5, 9), (9, 4)])
@@ -42,6 +42,17 @@ def test_position_by_position_gives_the_same_latents(prior):
 
     sums = prior.hyper_sums(z_hat, 128, 8, 11)
     np.testing.assert_array_equal(prior.run(sums, np.full(8, 128), raster(8, 11), residuals), v_hat)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_change_nothing(prior, threads):
+    v, z_hat = latents(19, 23)
+    expected = prior.encode_y(v, z_hat, 128)
+    with threadpool_limits(threads, "blas"):
+        code = prior.encode_y(v, z_hat, 128)
+        decoded = prior.decode_y(code.stream, z_hat, 128, 19, 23)
+    assert code.stream == expected.stream
+    np.testing.assert_array_equal(decoded, expected.v_hat)
 
 
 @pytest.mark.parametrize("lanes", [2, 8, 128])
@@ -77,15 +88,16 @@ def test_a_cut_stream_is_an_error(prior):
         prior.decode_y(stream[: len(stream) // 2], z_hat, 255, 6, 6)
 
 
-@pytest.mark.parametrize("h,w", [(1, 1), (1, 5), (5, 1), (2, 2), (7, 12)])
+@pytest.mark.parametrize("h,w", [(1, 1), (1, 5), (5, 1), (2, 2), (9, 3), (7, 12)])
 def test_wavefronts_visit_every_position_once_after_its_context(h, w):
-    seen = np.zeros((h, w), bool)
-    for rows, columns in wavefronts(h, w):
+    seen, before = np.zeros((h, w), bool), np.zeros((h, w), bool)
+    for rows, columns in lockstep([(h, w)], [0]):
         for i, j in zip(rows, columns):
             assert not seen[i, j]
             for dy, dx in TAPS:
                 if i + dy >= 0 and 0 <= j + dx < w:
-                    assert seen[i + dy, j + dx]
+                    assert (seen if (dy, dx) in NEWEST else before)[i + dy, j + dx]
+        before[:] = seen
         seen[rows, columns] = True
     assert seen.all()
 

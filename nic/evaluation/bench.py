@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=arguments.count,
-        help="threads of nic's matrix products (default: one a processor)",
+        help="threads of nic's matrix products (default: one a processor, eight at most)",
     )
     arguments.add_weights(parser)
     parser.add_argument(
@@ -61,12 +61,13 @@ def main(args: argparse.Namespace) -> int:
 
     from nic import images, models
     from nic.evaluation import rivals
+    from nic.threads import MOST
 
     pixels = images.load_pixels(args.image)
     image = Image.fromarray(pixels)
     codecs = [rivals.find(name, args.weights) for name in ("nic", "webp", "avif")]
     codecs = [codec for codec in codecs if codec.version() is not None]
-    threads = args.threads or os.cpu_count()
+    threads = min(args.threads or os.cpu_count(), MOST)
     with threadpool_limits(threads, "blas"):
         found = {codec.name: time_codec(codec, image, args.bpp, args.runs) for codec in codecs}
         quality = found["nic"]["quality"]

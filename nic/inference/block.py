@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from nic.config import BASE_STEP, LATENT_STRIDE, Z_START_SCALE
-from nic.grids import shuffle, unshuffle
+from nic.grids import unshuffle
 from nic.inference.networks import Networks, leaky_relu
+from nic.threads import workers
 
 
 class BlockNetworks(Networks):
@@ -26,35 +27,43 @@ class BlockNetworks(Networks):
         return config.coarse_blocks + -(-pixels // LATENT_STRIDE)
 
     def analyse_window(self, x: np.ndarray, s: float) -> np.ndarray:
-        h = self.conv("g_a.head", unshuffle(x, 8))
+        h = self.pointwise("g_a.head", unshuffle(x, 8))
         if self.config.detail_blocks:
-            d = self.conv("g_a.detail_head", unshuffle(x, 4)) * self.gain("g_a.detail_gain", s)
+            d = self.pointwise("g_a.detail_head", unshuffle(x, 4))
+            d *= self.gain("g_a.detail_gain", s)
             d = self._blocks("g_a.detail", self.config.detail_blocks, d)
-            h += self.conv("g_a.detail_down", unshuffle(d, 2))
-        h = self._blocks("g_a.fine", self.config.fine_blocks, h * self.gain("g_a.fine_gain", s))
-        h = self.conv("g_a.down", h, stride=2) * self.gain("g_a.coarse_gain", s)
+            h = self.pointwise("g_a.detail_down", unshuffle(d, 2), onto=h)
+        h *= self.gain("g_a.fine_gain", s)
+        h = self._blocks("g_a.fine", self.config.fine_blocks, h)
+        h = self.conv("g_a.down", h, stride=2)
+        h *= self.gain("g_a.coarse_gain", s)
         h = self._blocks("g_a.coarse", self.config.coarse_blocks, h)
-        y = unshuffle(x, LATENT_STRIDE) @ self._block_matrix + self.tensors["g_a.linear.bias"]
-        return (y + self.conv("g_a.tail", h)) / self.std
+        y = workers.product(unshuffle(x, LATENT_STRIDE), self._block_matrix)
+        y += self.tensors["g_a.linear.bias"]
+        return self.pointwise("g_a.tail", h, onto=y) / self.std
 
     def synthesise_window(self, u_hat: np.ndarray, s: float) -> np.ndarray:
-        h = self.conv("g_s.head", u_hat) * self.gain("g_s.coarse_gain", s)
+        h = self.pointwise("g_s.head", u_hat)
+        h *= self.gain("g_s.coarse_gain", s)
         h = self._blocks("g_s.coarse", self.config.coarse_blocks, h)
-        h = shuffle(self.conv("g_s.up", h), 2) * self.gain("g_s.fine_gain", s)
+        h = self.pointwise("g_s.up", h, shuffle=2)
+        h *= self.gain("g_s.fine_gain", s)
         h = self._blocks("g_s.fine", self.config.fine_blocks, h)
-        x = shuffle(self.conv("g_s.linear", u_hat * self.std), LATENT_STRIDE) * BASE_STEP
-        x += shuffle(self.conv("g_s.tail", h), 8)
+        x = self.pointwise("g_s.linear", u_hat * self.std, shuffle=LATENT_STRIDE)
+        x *= BASE_STEP
+        x = self.pointwise("g_s.tail", h, shuffle=8, onto=x)
         if self.config.detail_blocks:
-            d = self.conv("g_s.detail_head", unshuffle(x, 4))
-            d += shuffle(self.conv("g_s.detail_up", h), 2)
+            d = self.pointwise("g_s.detail_head", unshuffle(x, 4))
+            d = self.pointwise("g_s.detail_up", h, shuffle=2, onto=d)
             d *= self.gain("g_s.detail_gain", s)
             d = self._blocks("g_s.detail", self.config.detail_blocks, d)
-            x += shuffle(self.conv("g_s.detail_tail", d), 4)
-        return x * BASE_STEP
+            x = self.pointwise("g_s.detail_tail", d, shuffle=4, onto=x)
+        x *= BASE_STEP
+        return x
 
     def hyper_analyse(self, u: np.ndarray, s: float) -> np.ndarray:
         u = u * self.gain("h_a.gain", s)
-        h = self.conv("h_a.head", np.concatenate([u, np.abs(u)], axis=2))
+        h = self.pointwise("h_a.head", np.concatenate([u, np.abs(u)], axis=2))
         h = self.conv("h_a.down1", leaky_relu(self._block("h_a.block", h)), stride=2)
         return self.conv("h_a.down2", leaky_relu(h), stride=2) * np.float32(Z_START_SCALE)
 
@@ -70,12 +79,7 @@ class BlockNetworks(Networks):
         return x
 
     def _block(self, name: str, x: np.ndarray) -> np.ndarray:
-        h = relu(self.conv(f"{name}.layers.0", x))
-        h = self.conv(f"{name}.layers.4", relu(self.conv(f"{name}.layers.2", h)))
-        h += x
-        return h
-
-
-def relu(x: np.ndarray) -> np.ndarray:
-    """max(x, 0), in place."""
-    return np.maximum(x, 0, out=x)
+        """In place."""
+        h = self.pointwise(f"{name}.layers.0", x, rectified=True)
+        h = self.conv(f"{name}.layers.2", h, rectified=True)
+        return self.pointwise(f"{name}.layers.4", h, onto=x)

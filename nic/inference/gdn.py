@@ -7,6 +7,7 @@ import numpy as np
 from nic.config import GDN_FLOOR, Y_SCALE, Z_START_SCALE
 from nic.grids import shuffle
 from nic.inference.networks import Networks, leaky_relu
+from nic.threads import workers
 
 
 class GdnNetworks(Networks):
@@ -37,6 +38,6 @@ class GdnNetworks(Networks):
     def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
         """sqrt(beta + gamma x^2), of which the tensors hold the square roots."""
         gamma, beta = self.tensors[f"{name}.gamma"], self.tensors[f"{name}.beta"]
-        norm = np.square(x) @ np.square(gamma).T
+        norm = workers.product(np.square(x), np.square(gamma).T)
         norm += np.square(beta) + np.float32(GDN_FLOOR)
         return np.sqrt(norm, out=norm)

@@ -14,9 +14,10 @@ from nic.inference import winograd
 from nic.postfilter import PostFilter, filtered
 from nic.regions import scaled, windows
 from nic.samples import grey_levels
+from nic.threads import workers
 
-GATHER_BYTES = 2**21
-"""A convolution's taps are gathered in pieces of about this size, which fit a CPU's cache."""
+PIECE_BYTES = 2**20
+"""Inputs are taken together that have about this size, which fit a CPU's cache."""
 
 
 class Networks(ABC):
@@ -83,33 +84,68 @@ class Networks(ABC):
         fraction = np.float32(position - below)
         return np.exp(values[below] * (1 - fraction) + values[below + 1] * fraction)
 
-    def conv(self, name: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
-        """Convolution with zeros beyond the border, odd kernels."""
-        k, bias = self.tensors[f"{name}.weight"].shape[-1], self.tensors[f"{name}.bias"]
+    def conv(
+        self, name: str, x: np.ndarray, stride: int = 1, rectified: bool = False
+    ) -> np.ndarray:
+        """Convolution with zeros beyond the border, odd kernels; rectified: max(it, 0)."""
+        k, finish = self.tensors[f"{name}.weight"].shape[-1], self._finish(name, rectified)
         if k == 3 and stride == 1:
-            out = winograd.convolve(x, self._weight(name, winograd.transformed))
-            out += bias
-            return out
-        matrix = self._weight(name, _matrix)
-        h, w, channels = x.shape
-        if k == 1:
-            out = x.reshape(-1, channels) @ matrix
-            out += bias
-            return out.reshape(h, w, -1)
+            return winograd.convolve(x, self._weight(name, winograd.transformed), finish)
+        kernels = self._weight(name, _kernel_rows)
         # Gathered are the taps of a row; those of the rows above and below are gathered already.
         padded = np.pad(x, ((k // 2, k // 2), (k // 2, k // 2), (0, 0)))
         taps = sliding_window_view(padded, k, 1)[:, ::stride].transpose(0, 1, 3, 2)
-        h, w = -(-h // stride), taps.shape[1]
-        out = np.empty((h, w, matrix.shape[1]), np.float32)
-        rows = max(1, GATHER_BYTES // (4 * w * k * channels * stride))
-        for top in range(0, h, rows):
-            sums = out[top : top + rows].reshape(-1, matrix.shape[1])
-            sums[:] = bias
-            last = stride * (len(sums) // w - 1)
-            piece = taps[stride * top : stride * top + last + k].reshape(-1, w, k * channels)
-            for dy, kernel in enumerate(matrix.reshape(k, k * channels, -1)):
-                sums += piece[dy : dy + last + 1 : stride].reshape(-1, k * channels) @ kernel
+        _, channels, width = kernels.shape
+        h, w = -(-len(x) // stride), taps.shape[1]
+        out = np.empty((h, w, width), np.float32)
+
+        def work(top: int, bottom: int) -> None:
+            last = stride * (bottom - top - 1)
+            piece = taps[stride * top : stride * top + last + k].reshape(-1, w, channels)
+            rows = [piece[dy : dy + last + 1 : stride].reshape(-1, channels) for dy in range(k)]
+            out[top:bottom] = finish(sum(map(np.matmul, rows, kernels))).reshape(-1, w, width)
+
+        workers.deal(work, h, PIECE_BYTES // (4 * w * channels * stride))
         return out
+
+    def pointwise(
+        self,
+        name: str,
+        x: np.ndarray,
+        shuffle: int = 1,
+        rectified: bool = False,
+        onto: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """1x1 convolution, with PixelShuffle(shuffle) after it; rectified: max(it, 0); onto: what
+        it is added to, in place."""
+        finish, n = self._finish(name, rectified, shuffle), shuffle
+        matrix = self._weight(name, lambda weight: _by_place(weight[..., 0, 0], n).T)
+        (h, w, channels), width = x.shape, matrix.shape[1] // n**2
+        out = np.empty((h * n, w * n, width), np.float32) if onto is None else onto
+        blocks = out.reshape(h, n, w, n * width)
+
+        def work(top: int, bottom: int) -> None:
+            sums = finish(x[top:bottom].reshape(-1, channels) @ matrix)
+            sums = sums.reshape(-1, w, n, n * width).transpose(0, 2, 1, 3)
+            if onto is None:
+                blocks[top:bottom] = sums
+            else:
+                blocks[top:bottom] += sums
+
+        workers.deal(work, h, PIECE_BYTES // (4 * w * channels))
+        return out
+
+    def _finish(
+        self, name: str, rectified: bool, shuffle: int = 1
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """What follows a layer's products, in place, a piece at a time: the bias and max(it, 0)."""
+        bias = _by_place(self.tensors[f"{name}.bias"], shuffle)
+
+        def finish(sums: np.ndarray) -> np.ndarray:
+            sums += bias
+            return np.maximum(sums, 0, out=sums) if rectified else sums
+
+        return finish
 
     def _weight(self, name: str, arrange: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """A layer's weights as its way of convolving takes them; each has one way."""
@@ -118,9 +154,17 @@ class Networks(ABC):
         return self._arranged[name]
 
 
-def _matrix(weight: np.ndarray) -> np.ndarray:
-    """Convolution weights (out, in, k, k) as (k * k * in, out)."""
-    return weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+def _kernel_rows(weight: np.ndarray) -> np.ndarray:
+    """Convolution weights (out, in, k, k) as (k, k * in, out)."""
+    out, channels, k, _ = weight.shape
+    return weight.transpose(2, 3, 1, 0).reshape(k, k * channels, out)
+
+
+def _by_place(values: np.ndarray, n: int) -> np.ndarray:
+    """Outputs that PixelShuffle(n) follows, first axis: channels of one place side by side, where
+    they were places of one channel."""
+    places = values.reshape(-1, n * n, *values.shape[1:])
+    return places.swapaxes(0, 1).reshape(values.shape)
 
 
 def leaky_relu(x: np.ndarray) -> np.ndarray:

@@ -8,8 +8,12 @@ Kronecker product to the numbers row by row. In float32 it is right to five digi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+
+from nic.threads import workers
 
 OUT, IN = 4, 6
 """Sides of a block of outputs, and of the inputs that it sees."""
@@ -40,18 +44,25 @@ def transformed(weight: np.ndarray) -> np.ndarray:
     return (FILTER_TRANSFORM @ taps).reshape(IN * IN, channels, out)
 
 
-def convolve(x: np.ndarray, kernels: np.ndarray) -> np.ndarray:
-    """Convolution with zeros beyond the border: (h, w, in) -> (h, w, out) float32."""
+def convolve(
+    x: np.ndarray, kernels: np.ndarray, finish: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Convolution with zeros beyond the border: (h, w, in) -> (h, w, out) float32.
+
+    finish: what pieces of the result become, perhaps in place.
+    """
     h, w, channels = x.shape
     rows, columns, width = -(-h // OUT), -(-w // OUT), kernels.shape[2]
     padded = np.pad(x, ((1, OUT * rows + 1 - h), (1, OUT * columns + 1 - w), (0, 0)))
     blocks = sliding_window_view(padded, (IN, IN), (0, 1))[::OUT, ::OUT].transpose(3, 4, 0, 1, 2)
     out = np.empty((rows, OUT, columns, OUT, width), np.float32)
-    step = max(1, PIECE_BYTES // (blocks[:, :, 0].size * x.itemsize))
-    for top in range(0, rows, step):
-        piece = blocks[:, :, top : top + step].reshape(IN * IN, -1)
+
+    def work(top: int, bottom: int) -> None:
+        piece = blocks[:, :, top:bottom].reshape(IN * IN, -1)
         products = (INPUT_TRANSFORM @ piece).reshape(IN * IN, -1, channels) @ kernels
         outputs = OUTPUT_TRANSFORM @ products.reshape(IN * IN, -1)
         outputs = outputs.reshape(OUT, OUT, -1, columns, width)
-        out[top : top + step] = outputs.transpose(2, 0, 3, 1, 4)
+        out[top:bottom] = finish(outputs.transpose(2, 0, 3, 1, 4))
+
+    workers.deal(work, rows, PIECE_BYTES // (blocks[:, :, 0].size * x.itemsize))
     return out.reshape(OUT * rows, OUT * columns, width)[:h, :w]
