@@ -17,6 +17,9 @@ EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/"
 MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 """Of JPEG, but those that stand among the coded samples."""
 
+AV1_CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)
+"""Of which the bits 64 and 32 say that samples have more than 8 bits, and 12."""
+
 PADDING = b"\0\xff\r\n"
 """Bytes after a picture's end that mean nothing."""
 
@@ -36,6 +39,19 @@ def beside_pixels(image: Image.Image) -> Iterator[str]:
     data = _file(image) if image.format in ENDS else b""
     if data and data[ENDS[image.format](image, data) :].strip(PADDING):
         yield "data after the end of the picture dropped"
+
+
+def depth(image: Image.Image) -> int:
+    """Bits of the samples that Pillow will reduce to 8 as it loads an image; else 8."""
+    if image.format in DEPTHS:
+        return DEPTHS[image.format](_file(image))
+    for codec, _, _, args in getattr(image, "tile", ()):
+        raw, *others = args if isinstance(args, tuple) else (args,)
+        if codec == "SGI16" or str(raw).endswith((";16B", ";16L", ";16N")):
+            return 16
+        if codec in ("ppm", "ppm_plain") and others and others[0] > 255:  # the greatest value
+            return 16
+    return 8
 
 
 def dropped_metadata(image: Image.Image) -> list[str]:
@@ -140,3 +156,20 @@ def _end_of_webp(image: Image.Image, data: bytes) -> int:
 
 ENDS = {"JPEG": _end_of_jpeg, "PNG": _end_of_png, "PPM": _end_of_ppm, "WEBP": _end_of_webp}
 """Formats -> where their picture ends in the file."""
+
+
+def _depth_of_avif(data: bytes) -> int:
+    """By the configurations of its pictures, alpha's among them."""
+    flags = [found[1][0] >> 5 & 3 for found in AV1_CONFIGURATION.finditer(data)]
+    return max((8, 8, 10, 12)[flag] for flag in [0, *flags])
+
+
+def _depth_of_jpeg_2000(data: bytes) -> int:
+    """By the precision of the components, at the beginning of the codestream."""
+    at = data.find(b"\xff\x4f\xff\x51") + 40
+    count = int.from_bytes(data[at : at + 2], "big")
+    return max([8, *(1 + (bits & 127) for bits in data[at + 2 : at + 2 + 3 * count : 3])])
+
+
+DEPTHS = {"AVIF": _depth_of_avif, "JPEG2000": _depth_of_jpeg_2000}
+"""Formats -> the bits of a file's samples, or 8 if these are fewer."""

@@ -130,8 +130,8 @@ def from_pil(
         if 0 in image.size:
             raise InputError("the image has no pixels")
         container.check_size(*image.size)
-        if image.mode in PIXEL_MODES and _is_deep(image):
-            notes.append("16-bit samples reduced to 8 bits")
+        if image.mode in PIXEL_MODES and (bits := image_notes.depth(image)) > 8:
+            notes.append(f"{bits}-bit samples reduced to 8 bits")
         notes += image_notes.beside_pixels(image)
         opacity = transparent_colour.load(image, notes)
         metadata = _metadata(image, notes)
@@ -205,17 +205,6 @@ def _rebuilt_exif(image: Image.Image, notes: list[str]) -> bytes | None:
     except Exception:  # whatever a broken block makes the parser raise: the pixels are sound
         notes.append("unreadable EXIF dropped")
         return None
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether Pillow, as it loads an image, reduces 16-bit samples to 8 bits."""
-    for codec, _, _, args in getattr(image, "tile", ()):
-        raw, *others = args if isinstance(args, tuple) else (args,)
-        if codec == "SGI16" or str(raw).endswith((";16B", ";16L", ";16N")):
-            return True
-        if codec in ("ppm", "ppm_plain") and others and others[0] > 255:  # the greatest value
-            return True
-    return False
 
 
 def _simplify(image: Image.Image, notes: list[str]) -> Image.Image:

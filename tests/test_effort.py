@@ -1,5 +1,7 @@
 """Effort and targets, with the shipped model on small pictures and real files."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,18 @@ def test_refinement_names_what_it_needs(model, pixels, monkeypatch):
     monkeypatch.setattr("nic.extras.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"torch not installed.*nic\[train\]"):
         codec.encode(Picture(pixels), effort=effort.REFINED[0], model=model)
+
+
+@pytest.mark.parametrize("own, expected", [(None, "passive"), ("active", "active")])
+def test_refinement_lets_threads_wait_asleep(model, pixels, own, expected, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("OMP_WAIT_POLICY", own or "")  # as it was, after the test
+    if not own:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    codec.encode(Picture(pixels), effort=3, model=model)
+    assert os.environ.get("OMP_WAIT_POLICY") == own
+    codec.encode(Picture(pixels), effort=effort.REFINED[0], model=model)
+    assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
 @pytest.mark.parametrize("effort", [-1, 10, "much", 2.5])

@@ -13,7 +13,7 @@ import pytest
 from image_files import METADATA, profile, stored
 from PIL import ExifTags, Image
 
-from nic import images
+from nic import image_notes, images
 
 TRAILER = "data after the end of the picture dropped"
 PRIMARIES = "colour space dropped: white point and primaries"
@@ -191,3 +191,30 @@ def test_loaded_images_have_the_notes_that_can_be_known():
         image.load()
         assert images.from_pil(image)[1] == ["metadata dropped: APP11"]
         assert ExifTags.Base.Model in image.getexif()
+
+
+def test_depths_of_avif():
+    data = bytearray(file("AVIF", Image.new("RGB", (32, 32), "red")))
+    flags, at = data.index(b"av1C") + 6, data.index(b"pixi") + 9
+    assert notes(bytes(data)) == []
+    # The same coded bits said to be of 10, in the sequence header too: another picture.
+    data[flags] |= 0x40
+    data[at : at + 3] = bytes([10] * 3)
+    data[data.index(b"\n\t\x18\x11\x3f") + 6] |= 0x20
+    assert notes(bytes(data)) == ["10-bit samples reduced to 8 bits"]
+    # Of 12 bits they would need another profile of AV1.
+    data[flags] |= 0x20
+    assert image_notes.DEPTHS["AVIF"](bytes(data)) == 12
+
+
+@pytest.mark.parametrize("bits", [5, 8, 12, 16])
+@pytest.mark.parametrize("boxes", [True, False])
+def test_depths_of_jpeg_2000(bits, boxes):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    data = bytearray(file("JPEG2000", Image.fromarray(pixels), no_jp2=not boxes))
+    at = data.index(b"\xff\x4f\xff\x51") + 42
+    data[at : at + 9 : 3] = bytes([bits - 1] * 3)
+    if boxes:
+        data[data.index(b"ihdr") + 14] = bits - 1
+    expected = [f"{bits}-bit samples reduced to 8 bits"] if bits > 8 else []
+    assert notes(bytes(data)) == expected
