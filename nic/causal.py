@@ -50,27 +50,34 @@ class CausalSums:
 
     def __init__(self, taps: tuple[Taps, Taps], size: tuple[int, int, int]):
         h, w, channels = size
-        self._older, self._newest = taps
         self._width = w + 2 * BORDER
+        self._older, self._newest = [
+            (
+                np.array([self._index(BORDER + dy, BORDER + dx) for dy, dx in part.offsets]),
+                part.matrix,
+            )
+            for part in taps
+        ]
         self._u_hat = np.zeros(((h + BORDER) * self._width, channels), np.int16)
         self._begun: Callable[[], np.ndarray] | None = None
 
     def sums(self, positions: Positions) -> np.ndarray:
         """(n, phi) float64 sums at the positions of a step."""
-        newest = self._windows(positions, self._newest) @ self._newest.matrix
+        offsets, matrix = self._newest
+        newest = self._windows(positions, offsets) @ matrix
         # Of the first step nothing was begun: it sees nothing but zeros.
         return newest + self._begun() if self._begun else newest
 
     def begin(self, positions: Positions) -> None:
         """Begin the sums at the positions of the step after this one."""
-        window = self._windows(positions, self._older)
-        self._begun = workers.begin(np.matmul, window, self._older.matrix)
+        offsets, matrix = self._older
+        self._begun = workers.begin(np.matmul, self._windows(positions, offsets), matrix)
 
-    def _windows(self, positions: Positions, taps: Taps) -> np.ndarray:
+    def _windows(self, positions: Positions, offsets: np.ndarray) -> np.ndarray:
         """(n, taps * M) float64."""
-        offsets = np.array([self._index(BORDER + dy, BORDER + dx) for dy, dx in taps.offsets])
         windows = self._u_hat[self._index(*positions)[:, None] + offsets]
-        return windows.reshape(len(windows), len(taps.matrix)).astype(np.float64)
+        size = len(offsets) * self._u_hat.shape[1]
+        return windows.reshape(len(windows), size).astype(np.float64)
 
     def add(self, positions: Positions, u_hat: np.ndarray) -> None:
         """The latents (n, M) that were coded at the positions of a step, within int16."""

@@ -93,7 +93,6 @@ class Encoder:
         self._recent = dict([*self._recent.items()][-1:]) | {step: latents}
         return latents
 
-    @workers
     def _latents(self, step: int) -> Latents:
         latents = self._analyse(step)
         if stops(self.effort):
@@ -110,6 +109,7 @@ class Encoder:
             return self.pixels[area]
         return alpha.fill(self.pixels[area], self.shown[area])
 
+    @workers
     def _analyse(self, step: int) -> Latents:
         """Latents and hyperlatents as the networks give them."""
         (h, w), config, networks = self.grid, self.model.config, self.model.networks
@@ -125,6 +125,7 @@ class Encoder:
             raise InputError("the model gives no finite latents for this picture")
         return Latents(v, z)
 
+    @workers
     def finished(
         self, latents: Latents, step: int, region: Region, v_hat: np.ndarray
     ) -> tuple[PostFilter, float]:
@@ -259,6 +260,7 @@ def code_tiles(
     return codes
 
 
+@workers
 def _code(
     grids: Sequence[tuple[Latents, Region, int]],
     step: int,

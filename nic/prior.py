@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -28,7 +28,7 @@ from nic.integer import ACTIVATION_MAX, Layer, rounding_shift
 from nic.symbols import VALUE_MAX, SymbolReader, SymbolWriter
 from nic.tables import SCALES, FrequencyTables
 from nic.threads import workers
-from nic.wavefront import TAPS, Positions, Progress, lockstep
+from nic.wavefront import TAPS, Positions, Progress, lockstep, step_count
 
 CONTEXT_BITS = 9
 MEAN_BITS = 12
@@ -115,6 +115,7 @@ class IntegerPrior:
         hidden = [*layers[:-1], self.context]
         sound = (
             [layer.weight.shape[1] for layer in layers] == inputs
+            and len(self.entropy) > 1
             and len(self.entropy[-1].weight) == 2 * M
             and self.context.weight.shape[2:] == (1, len(TAPS))
             and all(layer.limit <= ACTIVATION_MAX for layer in hidden)
@@ -252,15 +253,19 @@ class IntegerPrior:
         for place, values in zip(places, sums):
             stack[place] = values
 
+        done, total = count(1), max(step_count(h, w) for h, w in sizes)
+
         def code(at: Positions, means: np.ndarray, levels: np.ndarray) -> np.ndarray:
             bounds = np.searchsorted(at[0], tops)
             parts = []
             for coder, top, a, b in zip(coders, tops, bounds, bounds[1:]):
                 parts.append(coder((at[0][a:b] - top, at[1][a:b]), means[a:b], levels[a:b]))
+            if progress:
+                progress(next(done), total)
             return np.concatenate(parts)
 
         rows = np.repeat(steps, np.diff(tops))
-        v_hat = self.run(stack, rows, lockstep(sizes, tops, progress), code)
+        v_hat = self.run(stack, rows, lockstep(sizes, tops), code)
         return [v_hat[place] for place in places]
 
     def run(

@@ -39,15 +39,10 @@ def wavefronts(h: int, w: int) -> Iterator[Positions]:
     return (at for at in lockstep([(h, w)], [0]) if len(at[0]))
 
 
-def lockstep(
-    sizes: Sequence[tuple[int, int]], tops: Sequence[int], progress: Progress | None = None
-) -> Iterator[Positions]:
+def lockstep(sizes: Sequence[tuple[int, int]], tops: Sequence[int]) -> Iterator[Positions]:
     """Positions of several grids by rising t, the rows of each counted from its top. Of steps
     without positions none is left out, so that each but NEWEST lies two steps back or more."""
-    steps = max(step_count(h, w) for h, w in sizes)
-    for t in range(steps):
+    for t in range(max(step_count(h, w) for h, w in sizes)):
         fronts = [wavefront_at(h, w, t) for h, w in sizes]
         rows = np.concatenate([rows + top for (rows, _), top in zip(fronts, tops)])
         yield rows, np.concatenate([columns for _, columns in fronts])
-        if progress:
-            progress(t + 1, steps)

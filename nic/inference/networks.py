@@ -117,7 +117,7 @@ class Networks(ABC):
         onto: np.ndarray | None = None,
     ) -> np.ndarray:
         """1x1 convolution, with PixelShuffle(shuffle) after it; rectified: max(it, 0); onto: what
-        it is added to, in place."""
+        it is added to, in place, contiguous in memory."""
         finish, n = self._finish(name, rectified, shuffle), shuffle
         matrix = self._weight(name, lambda weight: _by_place(weight[..., 0, 0], n).T)
         (h, w, channels), width = x.shape, matrix.shape[1] // n**2
