@@ -24,7 +24,7 @@ MOST = 8
 """Threads, since Python's part of each piece of work is done by one at a time."""
 
 PIECE_BYTES = 2**20
-"""Of the rows of a product that are taken together."""
+"""Rows of inputs are taken together that have about this size, which fit a CPU's cache."""
 
 WORTHWHILE = 1 / 4
 """Of a full piece: what is less work than that is not dealt."""
@@ -67,6 +67,7 @@ class Workers(ContextDecorator):
                     _take_control()
 
     def _start(self, count: int) -> None:
+        """As many threads as can be started, up to `count`; none for a count of one."""
         self._tasks, self._threads = SimpleQueue(), []
         try:
             while len(self._threads) < count > 1:
@@ -77,6 +78,7 @@ class Workers(ContextDecorator):
             pass
 
     def _serve(self, tasks: SimpleQueue) -> None:
+        """Do tasks until there comes a None."""
         self._limit()  # where BLAS is built with OpenMP, each thread has a number of its own
         while task := tasks.get():
             future, work, arguments = task
@@ -86,6 +88,7 @@ class Workers(ContextDecorator):
                 future.set_exception(error)
 
     def _limit(self):
+        """BLAS on one thread; what is returned restores its number."""
         _take_control()
         return self._blas.limit(limits=1)
 

@@ -14,10 +14,7 @@ from nic.inference import winograd
 from nic.postfilter import PostFilter, filtered
 from nic.regions import scaled, windows
 from nic.samples import grey_levels
-from nic.threads import workers
-
-PIECE_BYTES = 2**20
-"""Inputs are taken together that have about this size, which fit a CPU's cache."""
+from nic.threads import PIECE_BYTES, workers
 
 
 class Networks(ABC):
